@@ -1,0 +1,65 @@
+"""What a backend is: how workers exist, and nothing else.
+
+A backend carries out what the scheduler ordered and reports what happened. It decides nothing: order, retry,
+limits and progress are settled above it, once for all. All methods but ``wake`` are called by one thread at a
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from millpond.core.commands import Span
+from millpond.core.events import Event, WorkerId
+
+
+class Work(Protocol):
+    """A job, as a backend sees it."""
+
+    id: int
+    style: int
+    grain: int
+    function: Any  # as ``prepare_function`` returned it
+
+    def arguments(self, start: int, stop: int) -> Sequence[Any]: ...
+    def refuse(self, index: int, error: BaseException) -> None: ...
+
+
+class Report(NamedTuple):
+    """Something happened; ``batch`` has the outcomes that came with it."""
+
+    event: Event
+    batch: list[Any] | None = None
+
+
+class Cause(Protocol):
+    """Why tasks ended without an outcome of their own (``Lost.detail``)."""
+
+    def error(self, work: Work, index: int) -> BaseException: ...
+
+
+class WorkerInfo(NamedTuple):
+    """A worker as ``Pool.info()`` shows it."""
+
+    pid: int | None
+    running: tuple[int, float] | None  # the number of the task that it is in, and for how many seconds
+    memory: int | None  # bytes resident
+
+
+class Backend(Protocol):
+    def prepare_function(self, function: Any) -> Any: ...  # as it will be kept; may raise
+    def prepare(self, style: int, argument: Any) -> Any: ...  # as it will be kept until sent; may raise
+    def start(self, worker: WorkerId) -> None: ...  # posts Ready, later Lost
+    def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int: ...  # never blocks
+    def recall(self, worker: WorkerId) -> None: ...  # posts Recalled
+    def forget(self, work: Work) -> None: ...  # no more of this job
+    def stop(self, worker: WorkerId) -> None: ...  # after its last chunk
+    def kill(self, worker: WorkerId) -> None: ...  # now; raises CannotKill
+    def poll(self, timeout: float | None) -> Iterable[Report]: ...
+    def wake(self) -> None: ...  # end a poll in another thread; callable by any
+    def rest(self, contended: bool) -> None: ...  # the caretaker waits for rouse() or a worker's end
+    def rouse(self) -> None: ...  # callable by any
+    def by_reference(self, function: Any) -> bool: ...  # prepared once, it stays good
+    def info(self, worker: WorkerId) -> WorkerInfo: ...
+    def close(self, grace: float) -> None: ...  # every worker is gone when it returns

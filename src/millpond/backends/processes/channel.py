@@ -1,0 +1,106 @@
+"""The parent's end of a worker's private socketpair, and its outbox. Never blocks."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+
+from millpond.worker.channel import coalesce
+from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
+
+_FLAGS = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+_SPACE = 1 << 18
+"""Bytes that a chunk of ordinary size should fit in, so that writing it never has to wait for the worker."""
+
+
+class ParentChannel:
+    """Frames, in order, without waiting: what the kernel does not take stays in the outbox."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SPACE)
+        self._socket = end
+        self._fd = end.fileno()
+        self._decoder = Decoder()
+        self._outbox: deque[memoryview] = deque()
+        self.ended = False  # nothing more will come
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def receive(self) -> list[Frame]:
+        """The frames that are there. Raises ProtocolError; notes the end in ``ended``."""
+        decoder = self._decoder
+        frames: list[Frame] = []
+        while True:
+            try:
+                room = decoder.room()
+                if room is not None:
+                    count = os.readv(self._fd, [room])
+                    frames += decoder.advance(count)
+                else:
+                    data = os.read(self._fd, PIECE)
+                    count = len(data)
+                    frames += decoder.feed(data)
+            except BlockingIOError:
+                return frames
+            except ConnectionResetError:
+                count = 0
+            if count == 0:
+                self.ended = True
+                return frames
+            if room is None and count < PIECE:
+                return frames
+
+    def drain(self) -> list[Frame]:
+        """Every frame that came before the worker's end."""
+        frames = self.receive()
+        while not self.ended and (more := self.receive()):
+            frames += more
+        return frames
+
+    def send(self, buffers: list[Buffer]) -> bool:
+        """Queue a frame and write what the kernel takes; whether all was taken."""
+        if self._outbox:
+            self._outbox.extend(map(memoryview, buffers))
+            return False
+        if len(buffers) <= 4:
+            data = b"".join(buffers) if sum(map(len, buffers)) < PIECE else None
+            if data is not None:
+                return self._send_small(data)
+        self._outbox.extend(map(memoryview, coalesce(buffers)))
+        return self.flush()
+
+    def _send_small(self, data: bytes) -> bool:
+        try:
+            sent = self._socket.send(data, _FLAGS)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return True  # the worker is gone; its death comes by another way
+        if sent == len(data):
+            return True
+        self._outbox.append(memoryview(data)[sent:])
+        return False
+
+    def flush(self) -> bool:
+        """Write on; whether the outbox is empty now."""
+        outbox = self._outbox
+        while outbox:
+            try:
+                sent = self._socket.sendmsg(list(outbox)[:64], (), _FLAGS)
+            except BlockingIOError:
+                return False
+            except OSError:
+                outbox.clear()
+                return True
+            while outbox and sent >= len(outbox[0]):
+                sent -= len(outbox.popleft())
+            if sent:
+                outbox[0] = outbox[0][sent:]
+        return True
+
+    def close(self) -> None:
+        self._outbox.clear()
+        self._socket.close()

@@ -1,0 +1,151 @@
+"""One worker process, as its parent sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from millpond.backends.base import WorkerInfo
+from millpond.backends.processes.channel import ParentChannel
+from millpond.core.events import WorkerId
+from millpond.worker import frames
+from millpond.worker.channel import Endpoint
+from millpond.worker.frames import Buffer
+from millpond.worker.loop import Settings, serve
+from millpond.worker.slate import IDLE, SIZE, Slate
+
+_STOPPING = 0.02
+"""Seconds that a process may take to stop; one that waits for a disk may not stop at once."""
+
+
+class Child:
+    """A process, its channel and its slate."""
+
+    def __init__(self, id: WorkerId, process: Any, channel: ParentChannel, slate: Slate) -> None:
+        self.id = id
+        self.process = process
+        self.channel = channel
+        self.slate = slate
+        self.sentinel: int | None = getattr(process, "sentinel", None)
+        self.ready = False
+        self.failed: tuple[int, bytes] | None = None  # its initializer's error
+        self.writing = False  # its outbox waits for room
+        self.next_seq = 0  # the number that the next task sent to it will have
+        self.known: set[int] = set()  # jobs whose function it has
+        self._stale: list[int] = []  # jobs whose function it need not keep
+
+    @classmethod
+    def start(cls, id: WorkerId, context: Any, settings: Settings, server: Any) -> Child:
+        """Start a process. Raises OSError, and leaves nothing then."""
+        with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
+            ours, its = socket.socketpair()
+            mine.callback(ours.close)
+            theirs.callback(its.close)
+            page = _shared_page()
+            theirs.callback(os.close, page)
+            slate = Slate(page)
+            mine.callback(slate.close)
+            endpoint = Endpoint(its.fileno(), page)
+            process = context.Process(target=serve, args=(endpoint, settings), daemon=True)
+            process.name = process.name.replace("Process", "PoolWorker")
+            if server is not None:
+                process._server = server
+            process.start()
+            mine.pop_all()
+            return cls(id, process, ParentChannel(ours), slate)
+
+    def forget(self, job: int) -> None:
+        """The job's function is no longer needed; it is told with the next chunk."""
+        self.known.discard(job)
+        self._stale.append(job)
+
+    def stale(self) -> list[Buffer]:
+        """Frames that tell it what it need not keep; once."""
+        stale, self._stale = self._stale, []
+        return [buffer for job in stale for buffer in frames.encode(frames.FORGET, seq=job)]
+
+    def lost_channel(self) -> None:
+        """Its end of the channel is closed: it ended, or a task closed what is not its own."""
+        if self.sentinel is not None and self.process.is_alive():
+            self.process.kill()
+
+    def exit_status(self) -> int | None:
+        """Its exit code; None if nobody knows."""
+        code: int | None = self.process.exitcode
+        return None if getattr(self.process, "_exit_unknown", False) else code
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[bool]:
+        """Stop the process for the time of the context; yields whether it did stop."""
+        pid = self.process.pid
+        try:
+            os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError:
+            yield False
+            return
+        try:
+            yield self._has_stopped(pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    @staticmethod
+    def _has_stopped(pid: int) -> bool:
+        limit = time.monotonic() + _STOPPING
+        while True:
+            state = _state(pid)
+            if state == "T":
+                return True
+            if state in "ZX" or time.monotonic() > limit:
+                return False
+            time.sleep(0.0001)
+
+    def info(self) -> WorkerInfo:
+        """What is known of it now."""
+        first, _, phase = self.slate.read()
+        running = None
+        if phase != IDLE:
+            running = first, max(0.0, (time.monotonic_ns() - self.slate.began()) / 1e9)
+        return WorkerInfo(self.process.pid, running, _resident(self.process.pid))
+
+    def close(self) -> None:
+        """Let go of the descriptors; the process is not touched."""
+        self.channel.close()
+        with contextlib.suppress(ValueError):
+            self.slate.close()
+
+
+def _shared_page() -> int:
+    """A descriptor of a page that has no name."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("millpond-slate", os.MFD_CLOEXEC)
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, SIZE)
+    return fd
+
+
+def _state(pid: int) -> str:
+    """The state letter of a process, as in proc(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def _resident(pid: int) -> int | None:
+    """Bytes of memory that a process occupies."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except (OSError, IndexError):
+        return None

@@ -1,0 +1,100 @@
+"""How workers end, and what their tasks' callers are told about it."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+from millpond import errors
+from millpond.backends.base import Work
+from millpond.worker.codec import CALL, decode_argument
+from millpond.worker.outcome import rebuild_error
+from millpond.worker.slate import PHASES
+
+
+class Death:
+    """A worker ended while it was in a task."""
+
+    def __init__(self, pid: int | None, exitcode: int | None, phase: int) -> None:
+        self.pid = pid
+        self.exitcode = exitcode
+        self.phase = PHASES[phase]
+
+    def error(self, work: Work, index: int) -> errors.WorkerDied:
+        """What the caller of the task gets."""
+        message = (
+            f"worker {self.pid} {errors.describe_exit(self.exitcode)} before returning, "
+            f"while {self.phase} of {describe_task(work, index)}"
+        )
+        return errors.WorkerDied(
+            message, pid=self.pid, exitcode=self.exitcode, phase=self.phase, task=index
+        )
+
+
+class StartFailure:
+    """A worker ended before it could take tasks."""
+
+    def __init__(
+        self,
+        pid: int | None,
+        exitcode: int | None,
+        *,
+        initializer: str | None = None,
+        failed: tuple[int, bytes] | None = None,
+        reason: BaseException | None = None,
+    ) -> None:
+        self.pid = pid
+        self.exitcode = exitcode
+        self._initializer = initializer
+        self._failed = failed  # the initializer's own error, sealed
+        self._reason = reason
+
+    def error(self, work: Work, index: int) -> BaseException:
+        """What the caller of any task gets: each its own copy, since tracebacks grow on a raised one."""
+        if self._failed is not None:
+            cause = rebuild_error(*self._failed)
+            text = errors.escape(f"{type(cause).__name__}: {cause}")
+            error = errors.InitializerError(
+                f"the initializer {self._initializer} raised {text}; no worker can run tasks"
+            )
+            error.__cause__ = cause
+            return error
+        if self._reason is not None:
+            error = errors.InitializerError(f"no worker can be started: {self._reason}")
+            error.__cause__ = self._reason
+            return error
+        end = errors.describe_exit(self.exitcode)
+        if self._initializer is not None:
+            return errors.InitializerError(
+                f"worker {self.pid} {end} in the initializer {self._initializer}; no worker can run tasks"
+            )
+        return errors.WorkerDied(
+            f"worker {self.pid} {end} before it was ready to run tasks",
+            pid=self.pid,
+            exitcode=self.exitcode,
+            phase="starting",
+        )
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+
+
+def describe_task(work: Work, index: int) -> str:
+    """``task 17 of resize('a.jpg')``: the argument shortened, its repr allowed to fail."""
+    name = errors.escape(getattr(work, "name", "the function"))
+    try:
+        (argument,) = work.arguments(index, index + 1)
+        shown = errors.escape(_arguments(work.style, argument))
+    except BaseException as failure:
+        shown = f"<argument without a repr: {type(failure).__name__}>"
+    return f"task {index} of {name}({shown})"
+
+
+def _arguments(style: int, argument: Any) -> str:
+    if style != CALL:
+        return _short.repr(argument)
+    args, kwds = decode_argument(argument) if isinstance(argument, bytes) else argument
+    shown = [_short.repr(a) for a in args]
+    shown += [f"{name}={_short.repr(value)}" for name, value in kwds.items()]
+    return ", ".join(shown)

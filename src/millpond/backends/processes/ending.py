@@ -1,0 +1,48 @@
+"""Ending processes within a bound: TERM, CONT, wait, KILL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+_AFTER_KILL = 0.5
+"""Seconds for the kernel to end a process that was sent SIGKILL."""
+
+
+def end_all(processes: Sequence[Any], grace: float) -> None:
+    """End the processes; those that have not gone ``grace`` seconds after SIGTERM get SIGKILL."""
+    for process in processes:
+        process.terminate()
+        _continue(process)
+    _await(processes, grace)
+    left = [process for process in processes if process.is_alive()]
+    for process in left:
+        process.kill()
+    _await(left, _AFTER_KILL)
+    for process in processes:
+        process.join(_AFTER_KILL)
+
+
+def _continue(process: Any) -> None:
+    """A stopped process does not see SIGTERM before it goes on."""
+    pid = getattr(process, "pid", None)
+    if pid is not None and process.is_alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _await(processes: Sequence[Any], seconds: float) -> None:
+    """Until all have ended or the time is over."""
+    limit = time.monotonic() + seconds
+    waiting = {p.sentinel for p in processes if hasattr(p, "sentinel")}
+    while waiting:
+        left = limit - time.monotonic()
+        ended = wait(list(waiting), max(left, 0))
+        waiting.difference_update(ended)  # type: ignore[arg-type]
+        if left <= 0:
+            return

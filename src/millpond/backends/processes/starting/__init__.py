@@ -1,0 +1,45 @@
+"""How a process comes to be: one small module for each way to start one.
+
+    Process.start()
+       |  method, or a server that was set on the process
+       v
+    direct.py   fork: the child is a copy, it goes straight on
+    fresh.py    spawn: a new interpreter; boot.py is the first thing that it runs
+    served.py   ask a nursery: server.py forks the child, nursery.py is the parent's side
+       |
+       v
+    child.py    in each child: bind to the parent, take what was sent, run Process._bootstrap
+
+``popen.py`` is what a parent holds of a child (pidfd, exit status), ``binding.py`` ties a child's life
+to its parent's, ``payload.py`` is what travels to a child that is no copy, ``main_module.py`` is what
+happens to ``__main__`` there, ``surroundings.py`` the environment that a served child gets, and
+``outcome_file.py`` where a Process leaves what it returned.
+
+Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is passed
+to a child has no fd number below 3; a start either happens or raises and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from millpond.backends.processes.starting.popen import Popen
+
+
+def launch(process_obj: BaseProcess, method: str) -> Popen:
+    """Start ``process_obj`` by the start method, or through the server that was set on it."""
+    server = vars(process_obj).get("_server")
+    if server is not None or method == "forkserver":
+        from millpond.backends.processes.starting.served import ServedPopen
+
+        return ServedPopen(process_obj, server, method)
+    if method == "spawn":
+        from millpond.backends.processes.starting.fresh import SpawnPopen
+
+        return SpawnPopen(process_obj)
+    from millpond.backends.processes.starting.direct import ForkPopen
+
+    return ForkPopen(process_obj)

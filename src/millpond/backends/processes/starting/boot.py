@@ -1,0 +1,77 @@
+"""The first of our code that a fresh interpreter runs: a spawned child, or the fork server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from multiprocessing import resource_tracker, util
+from typing import BinaryIO, NoReturn
+
+from millpond.backends.processes.starting import (
+    binding,
+    child,
+    payload,
+    preloading,
+    surroundings,
+)
+from millpond.backends.processes.starting.server import Server, settle_in
+
+
+def spawned(orders: BinaryIO, parent_fd: int | None = None) -> NoReturn:
+    """A child that was spawned."""
+    found = payload.read(orders)
+    if found is None:
+        sys.exit(1)
+    opening, pickled = found
+    outcome = payload.receive(opening["fds"], opening)
+    if opening["bound"]:
+        binding.bind(opening["parent"], parent_fd, from_main_thread=opening["from_main"])
+    sys.exit(child.run_sent(opening, pickled, outcome, parent_fd, None))
+
+
+def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
+    """The fork server."""
+    settle_in()
+    facts = preloading.read(orders)
+    if os.getppid() != facts["parent"]:
+        os._exit(0)
+    tracker = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker._fd = facts["tracker"]
+    binding.prepare()
+    preloading.carry_out(facts, orders.fileno())
+    orders.close()
+    os.close(facts["tracker"])
+    tracker._fd = None
+    util._close_stdin()  # type: ignore[attr-defined]
+    own = os.getpid()
+
+    def run(fds: Sequence[int]) -> NoReturn:
+        code = 1
+        try:
+            child.begin_forked()
+            opening, pickled, outcome = child.open_payload(fds[0], fds[1:])
+            if opening["bound"]:
+                binding.bind_to_thread(own)
+            _put_stdio(opening["stdio"], fds[1:])
+            surroundings.put(opening["surroundings"])
+            child.wake(opening["surroundings"]["mask"])
+            code = child.run_sent(opening, pickled, outcome, parent_fd, None)
+        except Exception:
+            child.report()
+        finally:
+            child.leave_forked(code)
+
+    Server(socket.socket(fileno=control_fd), parent_fd).serve(run)
+    os._exit(0)
+
+
+def _put_stdio(wanted: Sequence[int | None], fds: Sequence[int]) -> None:
+    for fd, index in enumerate(wanted):
+        if index is None:
+            os.close(fd)
+        else:
+            os.dup2(fds[index], fd)
+            os.close(fds[index])
+

@@ -1,0 +1,100 @@
+"""What each child does first, however it was started.
+
+Rules: bind to the parent before anything of the user's can run; the standard library's ``_bootstrap``
+does the rest, so what others hook into it keeps working; a forked child leaves through ``os._exit``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing import popen_fork, process, spawn, util
+from multiprocessing.process import BaseProcess
+from typing import Any, NoReturn
+
+from millpond.backends.processes.starting import main_module, payload
+from millpond.backends.processes.starting.outcome_file import OutcomeFile
+from millpond.backends.processes.starting.returned import leave
+from millpond.worker.outcome import seal_error
+
+_RUNS_EXIT_FUNCTIONS = hasattr(popen_fork, "atexit")
+"""From 3.13 on a forked child runs the exit functions that it registered itself."""
+
+
+def enter(process_obj: BaseProcess, outcome: OutcomeFile | None, parent_fd: int | None) -> int:
+    """Run the process in this child; its exit code."""
+    fields: dict[str, Any] = vars(process_obj)
+    fields["_outcome"] = outcome
+    if outcome is not None:
+        outcome.adopt()
+    code: int = process_obj._bootstrap(parent_sentinel=parent_fd)  # type: ignore[attr-defined]
+    return code
+
+
+def begin_forked() -> None:
+    """A forked child forgets the exit functions that it inherited."""
+    if _RUNS_EXIT_FUNCTIONS:
+        atexit._clear()
+        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+
+
+def leave_forked(code: int) -> NoReturn:
+    """End a forked child as the running interpreter's multiprocessing ends it."""
+    try:
+        if _RUNS_EXIT_FUNCTIONS:
+            atexit._run_exitfuncs()
+    finally:
+        os._exit(code)
+
+
+def wake(mask: Iterable[int]) -> None:
+    """A server's child begins to take signals; none that came before was for it."""
+    gc.enable()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def report() -> None:
+    """Show the exception that kept the process from running."""
+    sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    util._flush_std_streams()  # type: ignore[attr-defined]
+
+
+def open_payload(fd: int, fds: Sequence[int]) -> tuple[payload.Opening, bytes, OutcomeFile | None]:
+    """Read what was sent; leaves at once where the parent gave the start up."""
+    found = payload.read(open(fd, "rb"))
+    if found is None:
+        os._exit(1)
+    opening, process_pickle = found
+    return opening, process_pickle, payload.receive(fds, opening)
+
+
+def run_sent(
+    opening: payload.Opening,
+    process_pickle: bytes,
+    outcome: OutcomeFile | None,
+    parent_fd: int | None,
+    inherited: Mapping[str, object] | None,
+) -> int:
+    """Load the process that was sent, and run it; its exit code."""
+    current: Any = process.current_process()
+    if outcome is not None:
+        outcome.adopt()
+    current._inheriting = True  # what multiprocessing calls the time in which nothing may be started
+    try:
+        if "preparation" in opening:
+            spawn.prepare(pickle.loads(opening["preparation"]))
+        if opening.get("main") is not None:
+            main_module.load(opening["main"])
+        process_obj = payload.unpack(process_pickle, inherited)
+    except BaseException as error:
+        if outcome is not None:
+            leave(outcome, seal_error(error))
+        raise
+    finally:
+        del current._inheriting
+    return enter(process_obj, outcome, parent_fd)

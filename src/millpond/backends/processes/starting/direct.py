@@ -1,0 +1,75 @@
+"""Start by ``os.fork``: the child is a copy of this process and goes straight on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import NoReturn
+
+from millpond.backends.processes.starting import binding, child
+from millpond.backends.processes.starting.outcome_file import OutcomeFile
+from millpond.backends.processes.starting.popen import Popen, close_all, open_pidfd
+
+_ALL_SIGNALS = signal.valid_signals()
+
+
+def fork_sealed(in_child: Callable[[set[int]], NoReturn]) -> int:
+    """Fork with signals blocked: no handler runs in the child before ``in_child(mask)`` can catch it.
+
+    A handler that raised there would send the child back into the parent's code.
+    """
+    mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        pid = os.fork()
+        if pid == 0:
+            in_child(mask)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class ForkPopen(Popen):
+    """A child forked by this process."""
+
+    method = "fork"
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        outcome: OutcomeFile | None = vars(process_obj).get("_outcome")
+        bound: bool = vars(process_obj).get("_bound", False)
+        from_main = threading.current_thread() is threading.main_thread()
+        if bound and from_main:
+            binding.prepare()
+        parent = os.getpid()
+        # Opened here, not in the child: there the parent might be gone already, its pid another's.
+        parent_fd = open_pidfd(parent)
+        reader, writer = os.pipe() if parent_fd is None else (None, None)
+
+        def run(mask: set[int]) -> NoReturn:
+            code = 1
+            try:
+                child.begin_forked()
+                if reader is not None:
+                    os.close(reader)
+                if bound:
+                    binding.bind(parent, parent_fd, from_main_thread=from_main)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                code = child.enter(process_obj, outcome, parent_fd)
+            finally:
+                child.leave_forked(code)
+
+        if outcome is not None:
+            outcome.keep_across_fork(True)
+        try:
+            self.pid = fork_sealed(run)
+        except BaseException:
+            close_all(*(() if reader is None else (reader,)))
+            raise
+        finally:
+            if outcome is not None:
+                outcome.keep_across_fork(False)
+            close_all(*(fd for fd in (parent_fd, writer) if fd is not None))
+        self._watch(reader)

@@ -1,0 +1,122 @@
+"""What happens to ``__main__`` in a child that is no copy of its parent.
+
+Rules: where spawn or forkserver was asked for, the main file is run again as ``__mp_main__``, as
+multiprocessing does, but straight into the module's own dict, so that what was defined survives when
+the run is cut short; a ``Pool()`` reached there ends it quietly, a ``Process.start()`` reached there
+stays the RuntimeError that it is; a main without a file, or one that somebody types into, is never run
+again: what it defines travels by value.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sys
+import types
+from multiprocessing import process, spawn
+from typing import Any
+
+_importing = False
+
+Source = tuple[str, str]
+"""How a child gets the main module: ("path", file) or ("name", module)."""
+
+
+class MainReached(BaseException):
+    """Ends the import of an unguarded main module, at the first thing that only the parent may do."""
+
+
+def importing() -> bool:
+    """Whether this child is running its parent's main module to import it."""
+    return _importing
+
+
+def importable_by(start_method: str) -> bool:
+    """Whether a child started by the method has this process's ``__main__`` without being sent it."""
+    return start_method == "fork" or source() is not None
+
+
+def source() -> Source | None:
+    """Where a child can import this process's main module from, or None."""
+    main = sys.modules["__main__"]
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        # A package's __main__ runs its program unconditionally; multiprocessing leaves it alone too.
+        return None if name == "__main__" or name.endswith(".__main__") else ("name", name)
+    path = getattr(main, "__file__", None)
+    if path is None or hasattr(sys, "ps1"):
+        return None
+    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
+        path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
+    if os.path.splitext(os.path.basename(path))[0] == "ipython" or not os.path.isfile(path):
+        return None
+    return "path", os.path.normpath(path)
+
+
+def load(where: Source) -> None:
+    """In a child: import the parent's main module, and let ``__main__`` be it."""
+    global _importing
+    kind, value = where
+    current = sys.modules["__main__"]
+    if kind == "name":
+        if getattr(current.__spec__, "name", None) == value:
+            return
+        module, code = _from_name(value)
+    else:
+        if getattr(current, "__file__", None) == value:
+            return
+        module, code = _from_path(value)
+    spawn.old_main_modules.append(current)  # type: ignore[attr-defined]
+    _importing = True
+    try:
+        _run(module, code)
+    except MainReached:
+        pass
+    finally:
+        _importing = False
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+
+
+def _run(module: types.ModuleType, code: types.CodeType) -> None:
+    program = sys.argv[0] if sys.argv else None
+    sys.modules["__mp_main__"] = module
+    if program is not None:
+        sys.argv[0] = str(module.__file__)
+    try:
+        exec(code, vars(module))
+    finally:
+        if program is not None and sys.argv:
+            sys.argv[0] = program
+
+
+def _from_path(path: str) -> tuple[types.ModuleType, types.CodeType]:
+    with io.open_code(path) as file:
+        text = file.read()
+    module = types.ModuleType("__mp_main__")
+    facts: dict[str, Any] = {"__file__": path, "__cached__": None, "__package__": ""}
+    vars(module).update(facts)
+    if text.startswith(importlib.util.MAGIC_NUMBER):
+        import marshal
+
+        code: types.CodeType = marshal.loads(text[16:])
+        return module, code
+    return module, compile(text, path, "exec", dont_inherit=True)
+
+
+def _from_name(name: str) -> tuple[types.ModuleType, types.CodeType]:
+    spec = importlib.util.find_spec(name)
+    loader: Any = spec.loader if spec is not None else None
+    code = loader.get_code(name) if loader is not None else None
+    if spec is None or code is None:
+        raise ImportError(f"the main module {name!r} cannot be imported again")
+    module = types.ModuleType("__mp_main__")
+    facts: dict[str, Any] = {
+        "__file__": spec.origin,
+        "__cached__": spec.cached,
+        "__loader__": loader,
+        "__package__": spec.parent,
+        "__spec__": spec,
+    }
+    vars(module).update(facts)
+    return module, code

@@ -1,0 +1,122 @@
+"""Where a Process leaves what it returned: an unnamed file in memory that both sides hold.
+
+Rules: made before the start, so nobody needs to read for the child to end, whatever the size; an
+outcome counts only once its last byte is there (the length, at the front, is written last); the file
+has no name, a copy of it that a fork left in another process is closed there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import tempfile
+import threading
+
+_HEADER = struct.Struct("<8sQ")
+_WHOLE = b"millpond"
+_ONE_CALL = 1 << 30  # the kernel moves at most 2 GiB a call
+
+_open_here: set[int] = set()
+_handed_on = threading.local()
+
+
+def unnamed_file(label: str) -> int:
+    """A descriptor of a file without a name, in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create(label, os.MFD_CLOEXEC)
+    else:
+        fd, path = tempfile.mkstemp(prefix=label)
+        os.unlink(path)
+    if fd > 2:
+        return fd
+    # Standard input or output is closed; what is passed to a child must not take its place.
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view[:_ONE_CALL], offset)
+        view = view[written:]
+        offset += written
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """Read ``size`` bytes from ``offset`` (fewer when the file is shorter)."""
+    if size <= _ONE_CALL:
+        return os.pread(fd, size, offset)
+    parts: list[bytes] = []
+    while size > 0 and (part := os.pread(fd, min(size, _ONE_CALL), offset)):
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+class OutcomeFile:
+    """The parent makes it, the child writes it once, the parent takes what is in it."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        self.fd: int | None = unnamed_file("millpond-outcome") if fd is None else fd
+        self._writer = 0
+        _open_here.add(self.fd)  # type: ignore[arg-type]
+
+    def write(self, outcome: bytes) -> None:
+        """Leave an outcome; only its process may, not a copy that the process forked."""
+        if self.fd is not None and self._writer == os.getpid():
+            write_at(self.fd, outcome, _HEADER.size)
+            write_at(self.fd, _HEADER.pack(_WHOLE, len(outcome)), 0)
+
+    def take(self) -> bytes | None:
+        """What the child left, or None where it left nothing whole; gives the file back."""
+        if self.fd is None:
+            return None
+        try:
+            header = os.pread(self.fd, _HEADER.size, 0)
+            if len(header) < _HEADER.size:
+                return None
+            mark, size = _HEADER.unpack(header)
+            outcome = read_at(self.fd, size, _HEADER.size)
+            return outcome if mark == _WHOLE and len(outcome) == size else None
+        finally:
+            self.close()
+
+    def adopt(self) -> None:
+        """In the child: the file is ours to write."""
+        self._writer = os.getpid()
+
+    def keep_across_fork(self, keep: bool) -> None:
+        """This thread's next fork is the child that the file is for."""
+        _handed_on.fd = self.fd if keep else None
+
+    def close(self) -> None:
+        """Give the file back; the second time it does nothing."""
+        fd, self.fd = self.fd, None
+        if fd is not None and fd in _open_here:
+            _open_here.discard(fd)
+            os.close(fd)
+
+    __del__ = close
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        # It travels as a descriptor of its own, beside the process that it belongs to.
+        return type(None), ()
+
+
+def _close_copies() -> None:
+    kept = getattr(_handed_on, "fd", None)
+    for fd in _open_here:
+        if fd != kept:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    _open_here.intersection_update({kept})
+
+
+os.register_at_fork(after_in_child=_close_copies)

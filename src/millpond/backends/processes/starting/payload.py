@@ -1,0 +1,148 @@
+"""What travels to a child that is no copy of its parent: an unnamed file, and descriptors.
+
+In the file are two pickles. The first tells a child what it needs before anything of the user's is
+loaded (``Opening``); the second is the process object. Rules: what a pickle refers to as a descriptor
+is an index into the list of those that travel; the file is made empty when a start is given up, so a
+child that comes late finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from multiprocessing import resource_tracker, spawn
+from multiprocessing.context import set_spawning_popen  # type: ignore[attr-defined]
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, BinaryIO
+
+from millpond.backends.processes.starting import main_module
+from millpond.backends.processes.starting.outcome_file import OutcomeFile, unnamed_file, write_at
+from millpond.worker import by_value
+
+Opening = dict[str, Any]
+
+_received: Sequence[int] = ()
+_tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+
+
+class Descriptor:
+    """A pickled descriptor: in the child, the one that travelled at this index."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def detach(self) -> int:
+        return _received[self.index]
+
+
+class Packer:
+    """Packs one process; multiprocessing's reducers see it as the Popen that is spawning."""
+
+    DupFd = Descriptor
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        self.process_obj = process_obj
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Let ``fd`` travel; its index."""
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+    def for_copy(self, names: by_value.Names) -> tuple[Opening, bytes]:
+        """For a child of a forked copy of this process: objects that it has travel by their names."""
+        opening = self._opening()
+        if _tracker._fd is not None:
+            opening["tracker"] = self.duplicate_for_child(_tracker._fd)
+        return opening, self._pickled(main_importable=True, names=names)
+
+    def for_fresh(self, method: str) -> tuple[Opening, bytes]:
+        """For a child that shares nothing; ``method`` is what the user asked for."""
+        data = spawn.get_preparation_data(self.process_obj.name)
+        data.pop("init_main_from_name", None)
+        data.pop("init_main_from_path", None)
+        main = main_module.source() if method != "fork" else None
+        opening = self._opening()
+        opening["tracker"] = self.duplicate_for_child(resource_tracker.getfd())
+        opening["main"] = main
+        opening["preparation"] = self._dump(data)
+        return opening, self._pickled(main_importable=main is not None, names=None)
+
+    def _opening(self) -> Opening:
+        fields = vars(self.process_obj)
+        outcome: OutcomeFile | None = fields.get("_outcome")
+        opening: Opening = {"parent": os.getpid(), "bound": bool(fields.get("_bound"))}
+        if outcome is not None and outcome.fd is not None:
+            opening["outcome"] = self.duplicate_for_child(outcome.fd)
+        return opening
+
+    def _dump(self, obj: object) -> bytes:
+        set_spawning_popen(self)
+        try:
+            return bytes(ForkingPickler.dumps(obj))
+        finally:
+            set_spawning_popen(None)
+
+    def _pickled(self, *, main_importable: bool, names: by_value.Names | None) -> bytes:
+        fields = vars(self.process_obj)
+        before = list(self.fds)
+        hidden = {name: fields.pop(name, None) for name in ("_server", "_outcome")}
+        set_spawning_popen(self)
+        try:
+            return by_value.dumps(
+                self.process_obj,
+                main_importable=main_importable,
+                names=names,
+                again=lambda: self.fds.__setitem__(slice(None), before),
+            )
+        finally:
+            set_spawning_popen(None)
+            fields.update(hidden)
+
+
+def write(opening: Opening, process_pickle: bytes, front: bytes = b"") -> int:
+    """The file that a child reads; ``front`` stands before what ``read`` reads."""
+    fd = unnamed_file("millpond-start")
+    try:
+        head = pickle.dumps(opening, by_value.PROTOCOL)
+        front += len(head).to_bytes(8, "little") + head
+        write_at(fd, front, 0)
+        write_at(fd, process_pickle, len(front))
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read(file: BinaryIO) -> tuple[Opening, bytes] | None:
+    """In the child: what ``write`` wrote, or None where the start was given up."""
+    with file:
+        head = file.read(8)
+        if len(head) < 8:
+            return None
+        opening: Opening = pickle.loads(file.read(int.from_bytes(head, "little")))
+        return opening, file.read()
+
+
+def give_up(fd: int) -> None:
+    """Nobody waits for this start any more: a child that comes to it late must not run."""
+    os.ftruncate(fd, 0)
+
+
+def receive(fds: Sequence[int], opening: Opening) -> OutcomeFile | None:
+    """In the child: let pickled descriptors be these; take the tracker's and the outcome's."""
+    global _received
+    _received = fds
+    if "tracker" in opening:
+        _tracker._fd = fds[opening["tracker"]]
+        _tracker._pid = None
+    return OutcomeFile(fds[opening["outcome"]]) if "outcome" in opening else None
+
+
+def unpack(process_pickle: bytes, inherited: Mapping[str, object] | None) -> BaseProcess:
+    """In the child: the process object."""
+    process_obj: BaseProcess = by_value.loads(process_pickle, names=inherited)
+    return process_obj

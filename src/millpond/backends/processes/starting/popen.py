@@ -1,0 +1,217 @@
+"""What a parent holds of a child: its pid, a descriptor that shows its end, its exit status.
+
+Rules: the end of a child is seen by its pidfd, never by EOF (grandchildren hold pipes) and never by
+``waitpid`` alone (somebody else may reap, SIGCHLD may be ignored); a status that cannot be had is 255
+with ``exit_unknown`` set, as the standard library does when its fork server is gone; nothing here
+waits without the caller's timeout, except where the caller gave none.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from multiprocessing import util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+UNKNOWN = 255
+"""The exit code of a child whose status nobody can tell any more."""
+
+_LONGEST_POLL = 3600.0
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A pidfd of ``pid``, or None where the system has none; ProcessLookupError once it is reaped."""
+    opener = getattr(os, "pidfd_open", None)
+    if opener is None:
+        return None
+    try:
+        fd: int = opener(pid)
+    except OSError as error:
+        if isinstance(error, ProcessLookupError) or not _is_missing(error):
+            raise
+        return None
+    return fd
+
+
+def _is_missing(error: OSError) -> bool:
+    import errno
+
+    return error.errno in (errno.ENOSYS, errno.EPERM)
+
+
+def wait_readable(fd: int, timeout: float | None) -> bool:
+    """Wait until ``fd`` is readable, or was hung up, at most ``timeout`` seconds (None: for ever)."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    if timeout is None:
+        return bool(poll.poll())
+    deadline = time.monotonic() + timeout
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        if poll.poll(min(left, _LONGEST_POLL) * 1000.0):
+            return True
+        if left <= _LONGEST_POLL:
+            return False
+
+
+def close_all(*fds: int) -> None:
+    """Close each descriptor, whatever became of it."""
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+class Popen:
+    """One started child. The subclasses say how it is started, and how its status is learned."""
+
+    method = "fork"
+    pid: int
+    sentinel: int
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        self.returncode: int | None = None
+        self.exit_unknown = False
+        self.finalizer: Any = None
+        self._owner = os.getpid()
+        # Re-entrant: a signal handler that asks for the exit code may interrupt the reaping.
+        self._lock = threading.RLock()
+        self._pidfd: int | None = None
+        self._launch(process_obj)
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        raise NotImplementedError
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """What a pickled descriptor becomes in this child (the standard library's hook)."""
+        return fd
+
+    # --- the end of the child ---
+
+    def _watch(self, pipe_end: int | None = None) -> None:
+        """Take a sentinel for ``self.pid``, just started by this process."""
+        try:
+            self._pidfd = open_pidfd(self.pid)
+        except ProcessLookupError:
+            self._lost()
+            self.sentinel = _hung_up()
+        except OSError:
+            self._discard()
+            raise
+        else:
+            self.sentinel = self._pidfd if self._pidfd is not None else _or_hung_up(pipe_end)
+        self._close_at_end(self.sentinel)
+
+    def _close_at_end(self, *fds: int) -> None:
+        self.finalizer = util.Finalize(self, close_all, fds)
+
+    def _discard(self) -> None:
+        """The child exists but cannot be watched: end it rather than lose it."""
+        os.kill(self.pid, signal.SIGKILL)
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+
+    def _lost(self) -> None:
+        self.returncode = UNKNOWN
+        self.exit_unknown = True
+
+    def _settle(self, status: int) -> None:
+        self.returncode = status
+        self.exit_unknown = False
+
+    def _reap(self) -> None:
+        """Learn the exit status if the child has ended; never blocks."""
+        with self._lock:
+            if self.returncode is not None:
+                return
+            try:
+                status = self._ask_kernel()
+            except ChildProcessError:
+                # Reaped by somebody else, or SIGCHLD is ignored: then it may be running still.
+                if wait_readable(self.sentinel, 0):
+                    self._lost()
+            else:
+                if status is not None:
+                    self._settle(status)
+
+    def _ask_kernel(self) -> int | None:
+        if self._pidfd is None:
+            pid, wait_status = os.waitpid(self.pid, os.WNOHANG)
+            return os.waitstatus_to_exitcode(wait_status) if pid == self.pid else None
+        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or None while the child runs (always None in a forked copy of the parent)."""
+        if self.returncode is None and self._owner == os.getpid():
+            if flag == os.WNOHANG:
+                self._reap()
+            else:
+                self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end at most ``timeout`` seconds; the exit code, or None when that was too short."""
+        if self._owner != os.getpid():
+            return self.returncode
+        while self.returncode is None:
+            if not wait_readable(self.sentinel, timeout):
+                return None
+            self._reap()
+        return self.returncode
+
+    # --- signals ---
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is not None:
+            return
+        try:
+            if self._pidfd is None:
+                os.kill(self.pid, sig)
+            else:
+                signal.pidfd_send_signal(self._pidfd, sig)
+        except ProcessLookupError:
+            pass
+        except OSError:
+            if self.wait(timeout=0.1) is None:
+                raise
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        if self.finalizer is not None:
+            self.finalizer()
+
+
+def _hung_up() -> int:
+    """A descriptor that is readable at once: the child's end has been seen already."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    return reader
+
+
+def _or_hung_up(pipe_end: int | None) -> int:
+    return _hung_up() if pipe_end is None else pipe_end

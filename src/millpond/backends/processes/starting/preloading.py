@@ -1,0 +1,116 @@
+"""What a fork server imports before it serves, so that its children need not.
+
+Rules: what ``set_forkserver_preload`` named, else what the parent has imported, except its main module;
+a module that cannot be imported is left out without a word; one that leaves a Python thread running is
+found out and left out of a second try, since a fork would copy the locks that the thread holds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from millpond.backends.processes.starting import commands
+from millpond.backends.processes.starting.outcome_file import unnamed_file, write_at
+
+_DEFAULT = ["__main__"]
+
+
+def orders(preload: Sequence[str] | None, parent: int, tracker: int) -> int:
+    """The file that a fork server reads when it boots."""
+    quiet = False
+    if preload is None:
+        preload, quiet = _chosen()
+    facts = {"preload": list(preload), "quiet": quiet, "parent": parent, "tracker": tracker}
+    fd = unnamed_file("millpond-server")
+    _write(fd, facts)
+    return fd
+
+
+def _write(fd: int, facts: dict[str, Any]) -> None:
+    os.ftruncate(fd, 0)
+    write_at(fd, commands.module_path() + pickle.dumps(facts), 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _chosen() -> tuple[list[str], bool]:
+    """What the user named; else our own choice, which is to be quiet."""
+    from multiprocessing import forkserver
+
+    named: list[str] = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]
+    if named != _DEFAULT:
+        return [name for name in named if name != "__main__"], False
+    return imported(), True
+
+
+def imported() -> list[str]:
+    """The modules of this process that another could import by name, in the order of their import."""
+    names = []
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if name.startswith("__m") or spec is None or spec.loader is None or spec.name != name:
+            continue
+        if spec.origin in ("built-in", "frozen") or spec.has_location:
+            names.append(name)
+    return names
+
+
+def read(file: BinaryIO) -> dict[str, Any]:
+    """In the server: its orders."""
+    facts: dict[str, Any] = pickle.load(file)
+    return facts
+
+
+def carry_out(facts: dict[str, Any], orders_fd: int) -> None:
+    """In the server: import what was ordered; begins again without a module that leaves a thread."""
+    silence = _Silence() if facts["quiet"] else None
+    try:
+        for name in facts["preload"]:
+            if name in sys.modules:
+                continue
+            _import(name)
+            if threading.active_count() > 1:
+                facts["preload"] = [
+                    other for other in facts["preload"] if not f"{other}.".startswith(f"{name}.")
+                ]
+                _write(orders_fd, facts)
+                if silence is not None:
+                    silence.end()
+                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    finally:
+        if silence is not None:
+            silence.end()
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except BaseException:  # a module may even exit
+        pass
+
+
+class _Silence:
+    """Nothing that is imported again writes on the program's output."""
+
+    def __init__(self) -> None:
+        self._saved = [(fd, os.dup(fd)) for fd in (1, 2)]
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for fd, _ in self._saved:
+            os.dup2(nothing, fd)
+        os.close(nothing)
+
+    def end(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, ValueError, OSError):
+                pass
+        for fd, saved in self._saved:
+            os.dup2(saved, fd)
+            os.close(saved)
+        self._saved = []

@@ -1,0 +1,57 @@
+"""What ``Process.run()`` returned or raised, on its way from the child to whoever asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from millpond import errors
+from millpond.backends.processes.starting.outcome_file import OutcomeFile
+from millpond.worker import outcome as outcomes
+
+
+def captured(run: Callable[[], object], file: OutcomeFile) -> Callable[[], None]:
+    """``run``, leaving what it returns or raises in ``file``; an exception goes on as before."""
+
+    def captured_run() -> None:
+        try:
+            value = run()
+        except BaseException as error:
+            leave(file, outcomes.seal_error(error))
+            raise
+        leave(file, outcomes.seal_value(value))
+
+    return captured_run
+
+
+def leave(file: OutcomeFile, sealed: outcomes.Sealed) -> None:
+    """Write the outcome; a full disk or memory limit leaves none, which the parent reports."""
+    try:
+        file.write(bytes((sealed.tag,)) + sealed.data)
+    except OSError:
+        pass
+
+
+class Returned:
+    """The outcome of a process that has ended: ``get()`` gives the value, or raises, each time alike."""
+
+    def __init__(self, left: bytes | None, died: errors.WorkerDied) -> None:
+        self._value: Any = None
+        self._error: BaseException | None = None
+        if left is None:
+            self._error = died
+            return
+        try:
+            self._value = outcomes.Sealed(left[0], memoryview(left)[1:]).open()
+        except BaseException as error:
+            self._error = error
+
+    def get(self) -> Any:
+        """The value; raises the error there was instead."""
+        if self._error is None:
+            return self._value
+        try:
+            raise self._error
+        finally:
+            # The caller's frames must not stay alive, or pile up, on an error that is kept.
+            self._error.__traceback__ = None

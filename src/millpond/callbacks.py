@@ -1,0 +1,53 @@
+"""The thread on which the caller's callbacks run, in the order in which their calls ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol
+
+from millpond.report import report
+
+
+class Callee(Protocol):
+    def run_callbacks(self) -> None: ...
+
+
+class CallbackThread:
+    """Started with the first callback; ``ring`` is called after each, since somebody may wait for it."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._queue: SimpleQueue[Callee | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def put(self, result: Callee) -> None:
+        """Run the result's callbacks."""
+        self._queue.put(result)
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._run, name="millpond-callbacks", daemon=True
+                    )
+                    self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after what is queued."""
+        self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait until it has ended, unless this is it."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (result := self._queue.get()) is not None:
+            try:
+                result.run_callbacks()
+            except BaseException as exception:
+                report(exception)
+            result = None  # type: ignore[assignment]
+            self._ring()

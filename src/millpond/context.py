@@ -1,0 +1,133 @@
+"""Contexts: the standard library's, with our Process and our Pool.
+
+Rules: which start method is the default is known in one place, the standard library's default context,
+so ``multiprocessing.set_start_method`` and ours agree; queues, locks, values and managers are made by
+the standard library's methods; a name that is not here is ``multiprocessing.context``'s.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.context as std
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from millpond.backends.processes.starting import main_module
+from millpond.process import ForkProcess, ForkServerProcess, Process, SpawnProcess
+
+if TYPE_CHECKING:
+    from multiprocessing.context import AuthenticationError as AuthenticationError
+    from multiprocessing.context import BufferTooShort as BufferTooShort
+    from multiprocessing.context import ProcessError as ProcessError
+    from multiprocessing.context import TimeoutError as TimeoutError
+
+    from millpond.pool import Pool
+
+__all__ = ()
+
+
+class BaseContext(std.BaseContext):
+    """What our contexts share."""
+
+    Process: type[Process]
+
+    def Pool(  # type: ignore[override]
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        **options: Any,
+    ) -> Pool:
+        """A pool of worker processes."""
+        from millpond.pool import Pool
+
+        return Pool(
+            processes, initializer, initargs, maxtasksperchild, self.get_context(), **options
+        )
+
+    def get_context(self, method: str | None = None) -> Any:
+        """This context, or that of the start method."""
+        if method is None:
+            return self
+        try:
+            context = _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"cannot find context for {method!r}") from None
+        context._check_available()  # type: ignore[attr-defined]
+        return context
+
+
+class ForkContext(BaseContext, std.ForkContext):
+    """Start by fork."""
+
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext, std.SpawnContext):
+    """Start in a fresh interpreter."""
+
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext, std.ForkServerContext):
+    """Start by the fork server."""
+
+    Process = ForkServerProcess
+
+
+class DefaultContext(BaseContext, std.DefaultContext):
+    """The context of whatever start method is set."""
+
+    Process = Process
+
+    def __init__(self) -> None:
+        super().__init__(std._default_context)  # type: ignore[arg-type]
+
+    def get_context(self, method: str | None = None) -> Any:
+        """The context of the start method, by default of the one that is set."""
+        if method is not None:
+            return super().get_context(method)
+        return resolve(std._default_context.get_context())
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Choose the start method; once, unless ``force``."""
+        if (
+            not force
+            and main_module.importing()
+            and method == std._default_context.get_start_method(allow_none=True)
+        ):
+            return  # an unguarded script that a child imports chooses again what it chose
+        std._default_context.set_start_method(method, force)
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:  # type: ignore[override]
+        """The start method that is set; fixes the interpreter's default unless ``allow_none``."""
+        return std._default_context.get_start_method(allow_none)
+
+
+_concrete_contexts: dict[str, BaseContext] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+_default_context = DefaultContext()
+
+
+def resolve(context: object) -> Any:
+    """The context to use for whatever a caller passed as ``context=``.
+
+    None is the default, a name the context of that start method; the standard library's own contexts
+    become ours; any other object, another library's context or a test's stand-in, stays what it is.
+    """
+    if context is None:
+        return _default_context.get_context()
+    if isinstance(context, str):
+        return _default_context.get_context(context)
+    if type(context) is std.DefaultContext:
+        return resolve(context.get_context())
+    if type(context) in (std.ForkContext, std.SpawnContext, std.ForkServerContext):
+        return _concrete_contexts[context._name]  # type: ignore[attr-defined]
+    return context
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(std, name)

@@ -1,0 +1,43 @@
+"""How many tasks go in the next chunk: by measured time, capped by weight and by a fair share.
+
+Guided self-scheduling (Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987) gives each
+request a fixed part of what is left, so that the last chunks are small and the tail is balanced. Here the
+part is an upper limit, and the measured time of a task decides below it.
+"""
+
+from __future__ import annotations
+
+from millpond.core.policy import Policy
+
+
+class Gauge:
+    """What is known of a job's tasks: seconds and bytes a task, and the most answered at once."""
+
+    __slots__ = ("cost", "grain", "reach", "size")
+
+    def __init__(self, grain: int) -> None:
+        self.grain = grain
+        self.cost: float | None = None
+        self.size = 0.0
+        self.reach = grain
+
+    def measured(self, seconds: float, count: int) -> None:
+        """Learn from an answer what a task cost; the newest counts for half."""
+        self.cost = seconds if self.cost is None else (self.cost + seconds) / 2
+        if count > self.reach:
+            self.reach = count
+
+    def quota(self, waiting: int, budget: float, policy: Policy) -> int:
+        """Tasks for a chunk that has ``budget`` seconds left, of ``waiting`` ones; may be 0.
+
+        An unmeasured job gets one grain. The answer is a multiple of the grain, or all that waits.
+        """
+        if self.cost is None:
+            return min(self.grain, waiting)
+        most = budget / self.cost if self.cost * waiting > budget else waiting
+        most = min(most, self.reach * policy.growth, -(-waiting // (2 * policy.workers)))
+        if self.size * most > policy.chunk_bytes:
+            most = policy.chunk_bytes / self.size
+        grain = self.grain
+        count = int(most) if grain == 1 else int(most) // grain * grain
+        return min(max(count, grain), waiting)

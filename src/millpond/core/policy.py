@@ -1,0 +1,31 @@
+"""Options of a pool, parsed once and frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a scheduler may decide. Times are seconds, sizes bytes."""
+
+    workers: int = 1
+    max_chunks: int | None = None
+    """Chunks that a worker takes in its life (``maxtasksperchild``)."""
+    at_most_once: bool = False
+    """Never run a task again, even if only its answer was lost."""
+    starts: int = 3
+    """Failures to start, one after another, after which the pool gives up."""
+
+    target: float = 0.004
+    """Work that a chunk should hold: long enough to hide a message's cost, short enough to balance."""
+    horizon: float = 0.002
+    """A worker with less work than this before it gets its next chunk already."""
+    wake: float = 50e-6
+    """What it takes to wake an idle worker; for less work than this none is woken."""
+    growth: int = 16
+    """How much larger than the last chunk of its job a chunk may be."""
+    chunk_bytes: int = 1 << 20
+    """What a chunk should weigh at most, and what may wait in a worker's channel."""
+    patience: float = 0.005
+    """A task that runs this long has the tasks behind it taken back if a worker is idle."""

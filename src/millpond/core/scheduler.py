@@ -1,0 +1,349 @@
+"""Who runs what, and how much at once: events in, commands out.
+
+Rules of this module:
+
+1. ``handle(event, now)`` is the only way in. It does no IO, reads no clock and calls nobody.
+2. A task is in exactly one place: the queue, one worker's flight, or settled. It is settled once.
+3. What a worker holds is known from what was ordered, not from what was written: a task counts as held
+   from the step that decides its sending.
+4. Events of workers that are gone are ignored; a worker is gone when ``Lost`` has been handled.
+5. Only a worker's death or its own word (``Recalled``) takes a task back from it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from millpond.core.chunking import Gauge
+from millpond.core.commands import (
+    DROPPED,
+    Command,
+    Kill,
+    Recall,
+    Send,
+    Settle,
+    Span,
+    Start,
+    Stop,
+)
+from millpond.core.events import (
+    Closing,
+    Done,
+    Dropped,
+    Event,
+    Forgotten,
+    JobId,
+    Lost,
+    Opened,
+    Ready,
+    Recalled,
+    Repopulated,
+    Requeued,
+    Sized,
+    Submitted,
+    Ticked,
+    WorkerId,
+)
+from millpond.core.policy import Policy
+from millpond.core.worker_state import WorkerState
+
+
+class Scheduler:
+    """The state of a pool's work. See the module's rules."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.workers: dict[WorkerId, WorkerState] = {}
+        self.failure: object = None  # why no worker can be started any more
+        self.lost = 0
+        self._queue: deque[Span] = deque()  # in the order of submission
+        self._suspects: deque[Span] = deque()  # one task each, to be run alone
+        self._gauges: dict[JobId, Gauge] = {}
+        self._tasks: dict[JobId, int] = {}  # how many each job has so far
+        self._idle: list[WorkerState] = []  # the last to work is the first to be given more
+        self._born = 0
+        self._failures = 0  # to start, in a row
+        self._ever_ready = False
+        self._closing = False
+        self._now = 0.0
+        self._out: list[Command] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Opened: self._opened,
+            Submitted: self._submitted,
+            Sized: self._sized,
+            Forgotten: self._forgotten,
+            Ready: self._ready,
+            Done: self._done,
+            Lost: self._lost,
+            Recalled: self._recalled,
+            Dropped: self._dropped,
+            Requeued: self._requeued,
+            Closing: self._closed,
+            Repopulated: self._opened,
+            Ticked: self._ticked,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take in one fact; return what is to be done about it, in order."""
+        self._now = now
+        self._out = out = []
+        self._handlers[type(event)](event)
+        if self._queue or self._suspects:
+            self._assign()
+        return out
+
+    def next_deadline(self) -> float | None:
+        """When to say ``Ticked``, on the clock of ``now``; None if nothing depends on time."""
+        if self._queue or not self._idle:
+            return None
+        waits = [w.since + w.patience for w in self.workers.values() if w.hides_work()]
+        return min(waits, default=None)
+
+    def cost(self, job: JobId) -> float | None:
+        """Seconds that a task of the job takes; None if none has been measured."""
+        gauge = self._gauges.get(job)
+        return None if gauge is None else gauge.cost
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no worker holds."""
+        return sum(span.stop - span.start for span in self._queue) + len(self._suspects)
+
+    # What happens, one method an event ------------------------------------------------------------
+
+    def _opened(self, _event: Opened | Repopulated) -> None:
+        if isinstance(_event, Repopulated):
+            self.failure, self._failures = None, 0
+        self._staff()
+
+    def _submitted(self, event: Submitted) -> None:
+        job, count = event.job, event.count
+        start = self._tasks.get(job, 0)
+        self._tasks[job] = start + count
+        if job not in self._gauges:
+            self._gauges[job] = Gauge(event.grain)
+        if self.failure is not None:
+            self._out.append(Settle(job, start, start + count, self.failure))
+            return
+        queue = self._queue
+        if queue and queue[-1].job == job and queue[-1].stop == start:
+            queue[-1] = Span(job, queue[-1].start, start + count)
+        else:
+            queue.append(Span(job, start, start + count))
+
+    def _sized(self, event: Sized) -> None:
+        if event.job in self._gauges:
+            self._gauges[event.job].size = event.size
+
+    def _forgotten(self, event: Forgotten) -> None:
+        self._gauges.pop(event.job, None)
+        self._tasks.pop(event.job, None)
+
+    def _ready(self, event: Ready) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None or worker.ready:
+            return
+        worker.ready = self._ever_ready = True
+        self._failures = 0
+        self._idle.append(worker)
+        self._stop_if_over()
+
+    def _done(self, event: Done) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        answered = worker.answered(event.seq, event.count)
+        if answered is None:
+            self._out.append(Kill(worker.id))
+            return
+        each = event.seconds / event.count
+        for span in answered:
+            gauge = self._gauges.get(span.job)
+            if gauge is not None:
+                gauge.measured(each, span.stop - span.start)
+            self._out.append(Settle(*span))
+        worker.progressed(self._now, event.seconds, self.policy.patience)
+        if not worker.flight and not worker.retiring:
+            self._idle.append(worker)
+        self._stop_if_over()
+
+    def _recalled(self, event: Recalled) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        worker.recalling = False
+        spans = worker.give_back(event.seq)
+        if not spans:
+            worker.patience *= 2
+        worker.since = self._now
+        self._queue.extendleft(reversed(spans))
+        if not worker.flight and not worker.retiring and worker not in self._idle:
+            self._idle.append(worker)
+
+    def _lost(self, event: Lost) -> None:
+        worker = self.workers.pop(event.worker, None)
+        if worker is None:
+            return
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if worker.flight or not worker.retiring:
+            self.lost += 1
+        if event.failed:
+            self._failures += 1
+            if event.hopeless and not self._ever_ready:
+                self._failures = self.policy.starts
+        self._redistribute(worker, event)
+        self._staff()
+        if self._failures >= self.policy.starts and not self.workers:
+            self._give_up(event.detail)
+
+    def _redistribute(self, worker: WorkerState, event: Lost) -> None:
+        """Blame the task that the dead worker was in; queue the others again, before all else."""
+        finished, suspects, unbegun = worker.split(event.first, event.stop)
+        again = list(unbegun)
+        for span in finished:  # they ran, and their answers died with the worker
+            if self.policy.at_most_once:
+                self._out.append(Settle(*span, event.detail))
+            else:
+                again.insert(0, span)
+        alone = sum(span.stop - span.start for span in suspects) == 1
+        for span in suspects:
+            if alone or self.policy.at_most_once:
+                self._out.append(Settle(*span, event.detail))
+            else:
+                self._suspects.extend(Span(span.job, i, i + 1) for i in range(span.start, span.stop))
+        self._queue.extendleft(reversed(again))
+
+    def _dropped(self, event: Dropped) -> None:
+        kept: deque[Span] = deque()
+        for queue in (self._queue, self._suspects):
+            for span in queue:
+                if span.job == event.job:
+                    self._out.append(Settle(*span, DROPPED))
+                elif queue is self._queue:
+                    kept.append(span)
+        self._queue = kept
+        self._suspects = deque(span for span in self._suspects if span.job != event.job)
+        self._stop_if_over()
+
+    def _requeued(self, event: Requeued) -> None:
+        self._queue.appendleft(Span(event.job, event.start, event.stop))
+
+    def _closed(self, _event: Closing) -> None:
+        self._closing = True
+        self._stop_if_over()
+
+    def _ticked(self, _event: Ticked) -> None:
+        if self._queue or not self._idle:
+            return
+        for worker in self.workers.values():
+            if worker.hides_work() and worker.since + worker.patience <= self._now:
+                worker.recalling = True
+                self._out.append(Recall(worker.id))
+
+    # What follows from it -------------------------------------------------------------------------
+
+    def _staff(self) -> None:
+        """Start workers up to the pool's number, unless starting has shown to be hopeless."""
+        if self._failures >= self.policy.starts or self.failure is not None:
+            return
+        if self._closing and not (self._queue or self._suspects):
+            return
+        while len(self.workers) < self.policy.workers:
+            self._born += 1
+            self.workers[self._born] = WorkerState(self._born, self.policy.patience)
+            self._out.append(Start(self._born))
+
+    def _give_up(self, cause: object) -> None:
+        """No worker can be had: whatever waits ends with the reason, and so does what will come."""
+        self.failure = cause
+        for span in (*self._suspects, *self._queue):
+            self._out.append(Settle(*span, cause))
+        self._queue.clear()
+        self._suspects.clear()
+
+    def _stop_if_over(self) -> None:
+        if not self._closing or self._queue or self._suspects:
+            return
+        if any(worker.flight for worker in self.workers.values()):
+            return
+        for worker in self.workers.values():
+            if worker.ready and not worker.retiring:
+                self._retire(worker)
+        self._idle.clear()
+
+    def _retire(self, worker: WorkerState) -> None:
+        worker.retiring = True
+        self._out.append(Stop(worker.id))
+
+    def _assign(self) -> None:
+        """Give the queue's head to whoever should have it, until nobody should."""
+        while self._suspects and self._idle:
+            span = self._suspects.popleft()
+            self._send(self._idle.pop(), [span], alone=True)
+        while self._queue and (worker := self._pick()) is not None:
+            if not worker.flight:
+                self._idle.remove(worker)
+            spans = self._chunk(worker)
+            self._send(worker, spans)
+
+    def _pick(self) -> WorkerState | None:
+        """The worker that should get the next chunk, or None."""
+        policy = self.policy
+        head = self._queue[0]
+        cost = self._gauges[head.job].cost
+        if self._idle:
+            if cost is not None and len(self._queue) == 1:
+                work = cost * (head.stop - head.start)
+                for worker in self.workers.values():
+                    if worker.flight and worker.takes_more() and worker.load + work < policy.wake:
+                        return worker
+            return self._idle[-1]
+        if cost is None:
+            return None
+        most = policy.horizon if cost < policy.horizon else 0.0
+        plenty = head.stop - head.start > 2 * policy.workers
+        for worker in self.workers.values():
+            if not worker.takes_more() or worker.bytes > policy.chunk_bytes:
+                continue
+            if worker.load < most or (
+                plenty and len(worker.flight) == 1 and worker.load + cost < 10 * policy.horizon
+            ):
+                return worker
+        return None
+
+    def _chunk(self, worker: WorkerState) -> list[Span]:
+        """Take from the queue's head what makes a chunk for this worker."""
+        policy, queue = self.policy, self._queue
+        budget = max(policy.target - worker.load, 0.0)
+        units = None if policy.max_chunks is None else policy.max_chunks - worker.chunks
+        spans: list[Span] = []
+        while queue and (units is None or units > 0):
+            job, start, stop = queue[0]
+            gauge = self._gauges[job]
+            if spans and (gauge.cost is None or budget <= 0 or len(spans) >= 256):
+                break
+            count = gauge.quota(stop - start, budget, policy)
+            if units is not None:
+                count = min(count, units * gauge.grain)
+                units -= -(-count // gauge.grain)
+                worker.chunks += -(-count // gauge.grain)
+            spans.append(Span(job, start, start + count))
+            if start + count < stop:
+                queue[0] = Span(job, start + count, stop)
+                break
+            queue.popleft()
+            if gauge.cost is None:
+                break
+            budget -= gauge.cost * count
+        return spans
+
+    def _send(self, worker: WorkerState, spans: list[Span], alone: bool = False) -> None:
+        seq = worker.hold(spans, {} if alone else self._gauges, self._now)
+        self._out.append(Send(worker.id, seq, spans, alone))
+        if alone and self.policy.max_chunks is not None:
+            worker.chunks += 1
+        if self.policy.max_chunks is not None and worker.chunks >= self.policy.max_chunks:
+            self._retire(worker)

@@ -1,0 +1,126 @@
+"""What the scheduler knows of one worker: the tasks it holds, by the worker's own numbers."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from millpond.core.chunking import Gauge
+from millpond.core.commands import Span
+from millpond.core.events import JobId, WorkerId
+
+
+class Held(NamedTuple):
+    """Tasks of one job in a worker's hands, and what they are expected to cost."""
+
+    seq: int  # the worker's number of the first of them
+    span: Span
+    cost: float  # seconds a task; 0 if unknown
+    size: float  # bytes a task
+
+    def cut(self, skip: int, keep: int) -> Held:
+        """``keep`` of the tasks, after the first ``skip``."""
+        job, start, _ = self.span
+        return self._replace(seq=self.seq + skip, span=Span(job, start + skip, start + skip + keep))
+
+    @property
+    def count(self) -> int:
+        return self.span.stop - self.span.start
+
+
+class WorkerState:
+    """A worker, from the order to start it until its end has been handled."""
+
+    __slots__ = (
+        "bytes", "chunks", "flight", "id", "load", "next_seq", "patience", "ready", "recalling",
+        "retiring", "since", "unmeasured",
+    )  # fmt: skip
+
+    def __init__(self, id: WorkerId, patience: float) -> None:
+        self.id = id
+        self.ready = False
+        self.retiring = False  # it was told to stop after what it holds
+        self.recalling = False  # it was asked to give back what it has not begun
+        self.flight: deque[Held] = deque()  # sent and not answered, in the order of their numbers
+        self.next_seq = 0
+        self.load = 0.0  # seconds that the flight is expected to take
+        self.unmeasured = 0  # entries of the flight whose cost nobody knows
+        self.bytes = 0.0
+        self.chunks = 0  # multiprocessing's chunks taken so far
+        self.since = 0.0  # of the last sign of progress
+        self.patience = patience
+
+    def takes_more(self) -> bool:
+        """Whether work may be queued behind what it runs: only where that is known to be short."""
+        return self.unmeasured == 0 and self.ready and not self.retiring and not self.recalling
+
+    def hides_work(self) -> bool:
+        """Whether tasks wait behind the one that it runs."""
+        if self.recalling or not self.flight:
+            return False
+        return len(self.flight) > 1 or self.flight[0].count > 1
+
+    def hold(self, spans: list[Span], gauges: dict[JobId, Gauge], now: float) -> int:
+        """Take on a chunk; return the worker's number of its first task."""
+        first = self.next_seq
+        if not self.flight:
+            self.since = now
+        for span in spans:
+            gauge = gauges.get(span.job)
+            cost, size = (gauge.cost or 0.0, gauge.size) if gauge is not None else (0.0, 0.0)
+            held = Held(self.next_seq, span, cost, size)
+            self.flight.append(held)
+            self.next_seq += held.count
+            self._weigh(held, +1)
+        return first
+
+    def answered(self, seq: int, count: int) -> list[Span] | None:
+        """Let go of ``count`` tasks from ``seq`` on; None if these are not the next ones."""
+        spans = []
+        while count > 0:
+            if not self.flight or self.flight[0].seq != seq:
+                return None
+            held = self.flight.popleft()
+            self._weigh(held, -1)
+            part = held.cut(0, min(count, held.count))
+            if part.count < held.count:
+                rest = held.cut(part.count, held.count - part.count)
+                self.flight.appendleft(rest)
+                self._weigh(rest, +1)
+            spans.append(part.span)
+            seq += part.count
+            count -= part.count
+        return spans
+
+    def progressed(self, now: float, seconds: float, patience: float) -> None:
+        """An answer came: it is alive and getting on."""
+        self.since = now
+        self.patience = max(patience, 4 * seconds)
+
+    def give_back(self, seq: int) -> list[Span]:
+        """Let go of every task from ``seq`` on."""
+        spans = []
+        while self.flight and self.flight[-1].seq + self.flight[-1].count > seq:
+            held = self.flight.pop()
+            self._weigh(held, -1)
+            keep = max(seq - held.seq, 0)
+            if keep:
+                kept = held.cut(0, keep)
+                self.flight.append(kept)
+                self._weigh(kept, +1)
+            spans.append(held.cut(keep, held.count - keep).span)
+        return spans[::-1]
+
+    def split(self, first: int, stop: int) -> tuple[list[Span], list[Span], list[Span]]:
+        """The flight's tasks before ``first``, from there to ``stop``, and from ``stop`` on."""
+        unbegun = self.give_back(stop)
+        suspects = self.give_back(first)
+        return [held.span for held in self.flight], suspects, unbegun
+
+    def _weigh(self, held: Held, sign: int) -> None:
+        self.load += sign * held.cost * held.count
+        self.unmeasured += sign * (held.cost == 0.0)
+        self.bytes += sign * held.size * held.count
+        if not self.flight:
+            self.load = self.bytes = 0.0
+            self.unmeasured = 0

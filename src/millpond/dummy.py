@@ -1,0 +1,9 @@
+"""``multiprocessing.dummy``, as it is: this name gives the standard library's own module."""
+
+import sys
+
+import multiprocessing.dummy as standard
+from multiprocessing.dummy import *  # noqa: F403
+
+sys.modules[__name__] = standard
+sys.modules[f"{__name__}.connection"] = standard.connection

@@ -1,0 +1,257 @@
+"""One call of a Pool method: its tasks, where their outcomes go, and who waits.
+
+Rules: a job is changed by whoever drives the engine, and only there; what other threads read (``ready``, a
+count, a deque) is changed by single stores. Nothing here runs the user's code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, Protocol
+
+from millpond.core.ordering import Arrival, Ordering
+from millpond.core.policy import Policy
+from millpond.worker.codec import CALL, GONE
+from millpond.worker.outcome import PLAIN, Error, Sealed
+
+
+UNREAD: Final = 64 << 20
+"""Bytes of unread results with which no more input is pulled."""
+
+
+AHEAD: Final = 1024
+"""Inputs a worker that are pulled ahead, at most."""
+
+
+class Receiver(Protocol):
+    """What a call's outcome is given to, once."""
+
+    def settle(self, outcome: Any) -> None: ...
+    def claim(self) -> Any: ...
+    def withdraw(self) -> None: ...
+
+
+class Job:
+    """What every kind of job has. ``grain`` is multiprocessing's chunk, ``unit`` what may not be parted."""
+
+    style: int = CALL
+    streaming: ClassVar[bool] = False  # whether its input comes bit by bit
+
+    def __init__(self, function: Any, name: str, grain: int = 1, unit: int = 1) -> None:
+        self.id = -1  # given by the engine
+        self.function = function  # as the backend prepared it
+        self.name = name
+        self.grain = grain
+        self.unit = unit
+        self._refused: dict[int, BaseException] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether every task has ended and no more will come."""
+        raise NotImplementedError
+
+    def arguments(self, start: int, stop: int) -> Sequence[Any]:
+        """The arguments of tasks, raw or as the backend prepared them."""
+        raise NotImplementedError
+
+    def refuse(self, index: int, error: BaseException) -> None:
+        """The argument of a task cannot be sent; whatever is answered for it, this is its outcome."""
+        self._refused[index] = error
+
+    def settle(self, start: int, batch: list[Any]) -> None:
+        """The tasks from ``start`` on have these outcomes."""
+        if self._refused:
+            for index in range(start, start + len(batch)):
+                if index in self._refused:
+                    batch[index - start] = Error(self._refused.pop(index))
+        self._settle(start, batch)
+
+    def _settle(self, start: int, batch: list[Any]) -> None:
+        raise NotImplementedError
+
+    def withdraw(self) -> None:
+        """The pool was terminated: whoever waits is told."""
+        raise NotImplementedError
+
+
+class CallStream(Job):
+    """Calls of one function, each with a receiver of its own (``apply`` and ``apply_async``)."""
+
+    def __init__(self, function: Any, name: str) -> None:
+        super().__init__(function, name)
+        self.count = 0  # calls so far
+        self.shared = False  # kept for later calls
+        self._receivers: dict[int, Receiver] = {}
+        self._arguments: dict[int, Any] = {}
+
+    @property
+    def over(self) -> bool:
+        return not self._receivers
+
+    def add(self, receiver: Receiver) -> None:
+        self._receivers[self.count] = receiver
+        self.count += 1
+
+    def arguments(self, start: int, stop: int) -> Sequence[Any]:
+        kept = self._arguments
+        for index in range(start, stop):
+            if index not in kept:
+                payload = self._receivers[index].claim()
+                kept[index] = GONE if payload is None else payload
+        return [kept[index] for index in range(start, stop)]
+
+    def _settle(self, start: int, batch: list[Any]) -> None:
+        receivers, kept = self._receivers, self._arguments
+        for index, outcome in enumerate(batch, start):
+            kept.pop(index, None)
+            receivers.pop(index).settle(outcome)
+
+    def withdraw(self) -> None:
+        for receiver in self._receivers.values():
+            receiver.withdraw()
+        self._receivers.clear()
+        self._arguments.clear()
+
+
+class MapJob(Job):
+    """``map`` and ``starmap``: all tasks are known, the receiver gets the list of their outcomes."""
+
+    def __init__(
+        self, function: Any, name: str, style: int, inputs: Sequence[Any], grain: int, unit: int
+    ) -> None:
+        super().__init__(function, name, grain, unit)
+        self.style = style
+        self.inputs: Sequence[Any] = inputs
+        self.left = len(inputs)
+        self.plain = True  # every outcome is a plain value
+        self.outcomes: list[Any] = [None] * len(inputs)
+        self.receiver: Receiver | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.left == 0
+
+    def arguments(self, start: int, stop: int) -> Sequence[Any]:
+        return self.inputs[start:stop]
+
+    def _settle(self, start: int, batch: list[Any]) -> None:
+        if self.plain and not PLAIN.issuperset(map(type, batch)):
+            self.plain = False
+        self.outcomes[start : start + len(batch)] = batch
+        self.left -= len(batch)
+        if self.left == 0:
+            self.inputs = ()
+            if self.receiver is not None:
+                self.receiver.settle(self)
+
+    def withdraw(self) -> None:
+        self.inputs = ()
+        if self.receiver is not None:
+            self.receiver.withdraw()
+
+
+class StreamJob(Job):
+    """``imap`` and ``imap_unordered``: input comes bit by bit, and so do results; both are bounded.
+
+    ``inputs`` is appended to by a feeder and read by the driver. Indexes count from the first input; those
+    whose outcomes have come are let go.
+    """
+
+    streaming = True
+
+    def __init__(self, function: Any, name: str, style: int, grain: int, ordered: bool) -> None:
+        super().__init__(function, name, grain, grain)
+        self.style = style
+        self.results: Ordering = Ordering() if ordered else Arrival()
+        self.inputs: dict[int, Any] = {}
+        self.pulled = 0  # inputs that the feeder has put in ``inputs``
+        self.submitted = 0  # of these, known to the scheduler
+        self.settled = 0
+        self.ended = False  # no more input will come
+        self.failure: BaseException | None = None  # what the input raised at its end
+        self.withdrawn = False
+        self.hungry = True  # the driver has seen all input there was
+        self.starving = False  # the feed stopped for want of room
+        self.bound = 0  # inputs pulled ahead of the last result taken, at most
+        self.fixed_bound: int | None = None  # the caller's ``buffersize``
+        self.unread_bytes = 0
+        self.unread_limit = UNREAD
+        self.changed = threading.Condition(threading.Lock())
+        self.watched = 0  # threads that wait for ``changed``
+        self.refill: Callable[[], None] = _nothing  # pulls input in the driver, where that is safe
+        self.resume: Callable[[], None] = _nothing  # goes on pulling after there was no room
+
+    @property
+    def over(self) -> bool:
+        return (self.ended and self.settled == self.submitted == self.pulled) or self.withdrawn
+
+    def fresh(self) -> int:
+        """Inputs that the scheduler may be told of: whole chunks only, until the input has ended."""
+        count = self.pulled - self.submitted
+        return count if self.ended else count - count % self.grain
+
+    def room(self) -> int:
+        """How many more inputs may be pulled."""
+        if self.unread_bytes > self.unread_limit:
+            return 0
+        results = self.results
+        return self.bound - (self.pulled - results.released + len(results.ready))
+
+    def widen(self, cost: float | None, policy: Policy) -> None:
+        """Set the bound: four chunks a worker, but never over ``AHEAD`` inputs, or what the caller said."""
+        if self.fixed_bound is not None:
+            self.bound = max(self.bound, self.fixed_bound)
+            return
+        chunk = 1.0 if not cost else policy.target / cost
+        ahead = max(self.unit, min(4 * max(chunk, self.unit), AHEAD))
+        self.bound = max(self.bound, int(ahead) * policy.workers)
+
+    def lift(self) -> None:
+        """No bounds any more."""
+        self.fixed_bound = self.bound = 1 << 62
+        self.unread_limit = 1 << 62
+
+    def has_room(self) -> bool:
+        """Whether it is worth while to go on pulling."""
+        return self.room() >= max(1, self.bound // 4)
+
+    def arguments(self, start: int, stop: int) -> Sequence[Any]:
+        return [self.inputs[index] for index in range(start, stop)]
+
+    def _settle(self, start: int, batch: list[Any]) -> None:
+        for index in range(start, start + len(batch)):
+            del self.inputs[index]
+        self.settled += len(batch)
+        self.unread_bytes += sum(len(o.data) for o in batch if type(o) is Sealed)
+        if not self.withdrawn:
+            self.results.put(start, batch)
+        if self.ended:
+            self.finish()
+        self.announce()
+
+    def finish(self) -> None:
+        """Deliver the input's error behind the last result, once."""
+        if self.failure is not None and self.settled == self.submitted == self.pulled:
+            self.results.put(self.pulled, [Error(self.failure)])
+            self.failure = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more results will come."""
+        return self.over and self.failure is None and not self.results.ready
+
+    def announce(self) -> None:
+        """Tell the threads that wait that something changed."""
+        if self.watched:
+            with self.changed:
+                self.changed.notify_all()
+
+    def withdraw(self) -> None:
+        self.withdrawn = True
+        self.inputs.clear()
+        self.announce()
+
+
+def _nothing() -> None:
+    """No input that a driver may pull."""

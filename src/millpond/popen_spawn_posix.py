@@ -1,0 +1,8 @@
+"""``multiprocessing.popen_spawn_posix``, as it is: this name gives the standard library's own module."""
+
+import sys
+
+import multiprocessing.popen_spawn_posix as standard
+from multiprocessing.popen_spawn_posix import *  # noqa: F403
+
+sys.modules[__name__] = standard

@@ -1,0 +1,248 @@
+"""``Process``: multiprocessing's, and it gives back what ``run()`` returned.
+
+    with a Process p:   p.start() ... p.join()          as ever
+                        p.result()                      run()'s value, or what it raised
+                        await p                         the same, in asyncio
+
+What ``run()`` returned or raised is written by the child into an unnamed file that the parent made
+before the start, so the child ends whether anybody reads it or not.
+
+Rules: everything that ``multiprocessing.process`` decides stays decided there (names, counters, the
+authkey, the set of children, ``_bootstrap``); a name that is not here is that module's.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.context as std_context
+import multiprocessing.process as std_process
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from millpond import errors
+from millpond.backends.processes import starting
+from millpond.backends.processes.starting import outcome_file
+from millpond.backends.processes.starting.returned import Returned, captured
+
+if TYPE_CHECKING:
+    from multiprocessing.process import active_children as active_children
+    from multiprocessing.process import BaseProcess as BaseProcess
+    from multiprocessing.process import current_process as current_process
+    from multiprocessing.process import parent_process as parent_process
+
+__all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
+
+_taking = threading.Lock()
+
+
+class Process(std_process.BaseProcess):
+    """A process that runs ``target``, or the ``run()`` of a subclass.
+
+    With ``die_with_parent=True`` it ends when the process that started it ends, however that ends, as
+    daemonic ones always do. Unlike in multiprocessing, a daemonic process may have children; they end
+    with it.
+    """
+
+    _start_method: str | None = None
+    _outcome: outcome_file.OutcomeFile | None = None
+    _decoded: Returned | None = None
+    _die_with_parent = False
+    _bound = False  # whether this start ties the child's life to its parent's
+    _server: Any = None
+    """A ``starting.nursery.Nursery`` that is to fork this process; set before ``start()``."""
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] = {},  # noqa: B006 (multiprocessing's signature)
+        *,
+        daemon: bool | None = None,
+        die_with_parent: bool = False,
+    ) -> None:
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)  # type: ignore[arg-type]
+        if die_with_parent:
+            self._die_with_parent = True
+
+    @staticmethod
+    def _Popen(process_obj: Process) -> Any:
+        method = process_obj._start_method or std_context._default_context.get_start_method()
+        return starting.launch(process_obj, method)
+
+    @staticmethod
+    def _after_fork() -> None:
+        current = std_process.current_process()
+        method = getattr(current, "_start_method", None)
+        if (method or std_context._default_context.get_start_method()) != "spawn":
+            std_process.BaseProcess._after_fork()  # type: ignore[attr-defined]
+
+    # --- the parent's side ---
+
+    def start(self) -> None:
+        """Start the child process."""
+        self._check_closed()  # type: ignore[attr-defined]
+        assert self._popen is None, "cannot start a process twice"
+        assert self._parent_pid == os.getpid(), (  # type: ignore[attr-defined]
+            "can only start a process object created by current process"
+        )
+        std_process._cleanup()  # type: ignore[attr-defined]
+        self._bound = bool(
+            self.daemon or self._die_with_parent or std_process.current_process().daemon
+        )
+        self._outcome = outcome_file.OutcomeFile()
+        try:
+            self._popen: Any = self._Popen(self)
+        except BaseException:
+            self._outcome.close()
+            self._outcome = None
+            raise
+        self._sentinel = self._popen.sentinel
+        # The target may refer to this object, or be large (bpo-30775).
+        del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
+        std_process._children.add(self)  # type: ignore[attr-defined]
+
+    def interrupt(self) -> None:
+        """Send SIGINT to the process, which raises KeyboardInterrupt there unless it chose otherwise."""
+        self._check_closed()  # type: ignore[attr-defined]
+        self._popen.interrupt()
+
+    def close(self) -> None:
+        """Give back what this object holds, the result included; the process must have ended."""
+        super().close()
+        if self._outcome is not None:
+            self._outcome.close()
+
+    @property
+    def die_with_parent(self) -> bool:
+        """Whether it ends with the process that started it; daemonic ones do in any case."""
+        return self._die_with_parent
+
+    @property
+    def _exit_unknown(self) -> bool:
+        """Whether the exit code (255) stands for one that nobody can tell: somebody else reaped."""
+        return self._popen is not None and bool(self._popen.exit_unknown)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What ``run()`` returned, once the process has ended; raises what it raised.
+
+        That exception has the remote traceback as its cause. Raises ``multiprocessing.TimeoutError``
+        after ``timeout`` seconds, ``WorkerDied`` where the process ended before ``run()`` returned,
+        ``TaskAborted`` where it raised SystemExit or KeyboardInterrupt, ``MaybeEncodingError`` where
+        the value cannot be pickled.
+        """
+        self._await_end(timeout)
+        return self._take_outcome().get()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What ``result()`` would raise once the process has ended, or None; waits as it does."""
+        self._await_end(timeout)
+        try:
+            self._take_outcome().get()
+        except Exception as error:
+            return error
+        return None
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """``await process`` is ``result()`` that lets the event loop go on meanwhile."""
+        self._check_started()
+        if self._popen.poll() is None:
+            yield from _readable(self.sentinel).__await__()
+        return self.result()
+
+    def _check_started(self) -> None:
+        self._check_closed()  # type: ignore[attr-defined]
+        if self._popen is None:
+            raise ValueError("process not started")
+        assert self._parent_pid == os.getpid(), (  # type: ignore[attr-defined]
+            "can only ask a child process for its result"
+        )
+
+    def _await_end(self, timeout: float | None) -> None:
+        self._check_started()
+        if self._popen.wait(timeout) is None:
+            raise errors.TimeoutError(f"{self.name} has not ended after {timeout} s")
+        std_process._children.discard(self)  # type: ignore[attr-defined]
+
+    def _take_outcome(self) -> Returned:
+        with _taking:
+            if self._decoded is None:
+                left = self._outcome.take() if self._outcome is not None else None
+                self._decoded = Returned(left, self._died())
+            return self._decoded
+
+    def _died(self) -> errors.WorkerDied:
+        code = None if self._exit_unknown else self.exitcode
+        how = errors.describe_exit(code)
+        return errors.WorkerDied(
+            f"{self.name} (pid {self.pid}) {how} before it returned",
+            pid=self.pid,
+            exitcode=code,
+            phase="running",
+        )
+
+    # --- the child's side ---
+
+    def run(self) -> Any:
+        """What the child does: call the target. A subclass may override it; what it returns is the result."""
+        if self._target:  # type: ignore[attr-defined]
+            return self._target(*self._args, **self._kwargs)  # type: ignore[attr-defined]
+        return None
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        if self._outcome is not None:
+            vars(self)["run"] = captured(self.run, self._outcome)
+        try:
+            return cast(int, super()._bootstrap(parent_sentinel))  # type: ignore[misc]
+        finally:
+            vars(self).pop("run", None)
+
+
+class ForkProcess(Process):
+    """A process that is forked."""
+
+    _start_method = "fork"
+
+
+class SpawnProcess(Process):
+    """A process in a fresh interpreter."""
+
+    _start_method = "spawn"
+
+
+class ForkServerProcess(Process):
+    """A process forked by the fork server."""
+
+    _start_method = "forkserver"
+
+
+async def _readable(fd: int) -> None:
+    """Wait, in asyncio, until ``fd`` is readable."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    own = os.dup(fd)  # the loop knows one reader a descriptor, and several tasks may wait
+    loop.add_reader(own, lambda: future.done() or future.set_result(None))
+    try:
+        await future
+    finally:
+        loop.remove_reader(own)
+        os.close(own)
+
+
+def _forget_siblings() -> None:
+    # After a plain os.fork() the parent's children are not ours to end when we exit.
+    for process in list(std_process._children):  # type: ignore[attr-defined]
+        if isinstance(process, Process):
+            std_process._children.discard(process)  # type: ignore[attr-defined]
+    _taking._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+os.register_at_fork(after_in_child=_forget_siblings)
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(std_process, name)

@@ -1,0 +1,8 @@
+"""``multiprocessing.queues``, as it is: this name gives the standard library's own module."""
+
+import sys
+
+import multiprocessing.queues as standard
+from multiprocessing.queues import *  # noqa: F403
+
+sys.modules[__name__] = standard

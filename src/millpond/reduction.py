@@ -1,0 +1,8 @@
+"""``multiprocessing.reduction``, as it is: this name gives the standard library's own module."""
+
+import sys
+
+import multiprocessing.reduction as standard
+from multiprocessing.reduction import *  # noqa: F403
+
+sys.modules[__name__] = standard

@@ -1,0 +1,8 @@
+"""``multiprocessing.resource_sharer``, as it is: this name gives the standard library's own module."""
+
+import sys
+
+import multiprocessing.resource_sharer as standard
+from multiprocessing.resource_sharer import *  # noqa: F403
+
+sys.modules[__name__] = standard

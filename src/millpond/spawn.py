@@ -1,0 +1,8 @@
+"""``multiprocessing.spawn``, as it is: this name gives the standard library's own module."""
+
+import sys
+
+import multiprocessing.spawn as standard
+from multiprocessing.spawn import *  # noqa: F403
+
+sys.modules[__name__] = standard

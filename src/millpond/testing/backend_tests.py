@@ -1,0 +1,41 @@
+"""The themes put together, by what a backend can honour."""
+
+from __future__ import annotations
+
+from millpond.testing.callbacks import CallbackTests
+from millpond.testing.calls import CallTests, MapTests
+from millpond.testing.concurrency import ConcurrencyTests
+from millpond.testing.deaths import DeathTests, IdleDeathTests
+from millpond.testing.endings import AbandonedPoolTests, StubbornWorkerTests
+from millpond.testing.failures import AbortTests, ErrorTests
+from millpond.testing.isolation import MixedTravelTests, TravelTests
+from millpond.testing.lazy import LazyInBackgroundTests, LazyTests
+from millpond.testing.lifecycle import EndingWithWorkTests, LifecycleTests
+from millpond.testing.programs import ProgramTests
+from millpond.testing.recycling import InitializerTests, RecyclingTests
+from millpond.testing.results import PendingResultTests, ResultTests
+from millpond.testing.surroundings import SurroundingsTests
+
+
+class BackendTests(
+    CallTests, MapTests, ErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
+    LifecycleTests,
+):  # fmt: skip
+    """For any backend."""
+
+
+class ConcurrentBackendTests(
+    BackendTests, PendingResultTests, LazyInBackgroundTests, EndingWithWorkTests, ConcurrencyTests
+):
+    """For backends whose tasks run beside the caller."""
+
+
+class IsolatedBackendTests(ConcurrentBackendTests, TravelTests, MixedTravelTests):
+    """For backends whose tasks run in other processes."""
+
+
+class ProcessBackendTests(
+    IsolatedBackendTests, DeathTests, IdleDeathTests, RecyclingTests, InitializerTests,
+    StubbornWorkerTests, AbandonedPoolTests, ProgramTests, SurroundingsTests,
+):  # fmt: skip
+    """For backends whose workers are this machine's processes, started by the pool."""

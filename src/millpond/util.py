@@ -1,0 +1,8 @@
+"""``multiprocessing.util``, as it is: this name gives the standard library's own module."""
+
+import sys
+
+import multiprocessing.util as standard
+from multiprocessing.util import *  # noqa: F403
+
+sys.modules[__name__] = standard

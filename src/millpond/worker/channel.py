@@ -1,0 +1,100 @@
+"""A worker's end of its private socketpair, and how it gets there."""
+
+from __future__ import annotations
+
+import os
+import socket
+from multiprocessing import reduction
+from typing import Any
+
+from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
+from millpond.worker.slate import Slate
+
+
+class WorkerChannel:
+    """Frames, blocking."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._fd = fd
+        self._decoder = Decoder()
+
+    def receive(self) -> list[Frame]:
+        """At least one frame. Raises EOFError when the parent has gone."""
+        decoder = self._decoder
+        frames: list[Frame] = []
+        while not frames:
+            room = decoder.room()
+            if room is not None:
+                count = os.readv(self._fd, [room])
+                frames = decoder.advance(count)
+            else:
+                data = os.read(self._fd, PIECE)
+                count = len(data)
+                frames = decoder.feed(data)
+            if not count:
+                raise EOFError
+        return frames
+
+    def send(self, buffers: list[Buffer]) -> None:
+        """Write a frame whole. Raises BrokenPipeError when the parent has gone."""
+        if len(buffers) == 2 and len(buffers[1]) < PIECE:
+            self._socket.sendall(b"".join(buffers), socket.MSG_NOSIGNAL)
+            return
+        for piece in coalesce(buffers):
+            self._socket.sendall(piece, socket.MSG_NOSIGNAL)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def coalesce(buffers: list[Buffer]) -> list[Buffer]:
+    """The same bytes in fewer buffers: small ones joined, large ones left where they are."""
+    pieces: list[Buffer] = []
+    small: list[Buffer] = []
+    for buffer in buffers:
+        if len(buffer) < PIECE:
+            small.append(buffer)
+            continue
+        if small:
+            pieces.append(b"".join(small))
+            small = []
+        pieces.append(buffer)
+    if small:
+        pieces.append(b"".join(small))
+    return pieces
+
+
+class Endpoint:
+    """What a worker is given: its end of the channel and its slate, as descriptors."""
+
+    def __init__(self, channel: int, slate: int) -> None:
+        self._channel = channel
+        self._slate = slate
+
+    def open(self) -> tuple[WorkerChannel, Slate]:
+        """In the worker: take the descriptors over."""
+        channel = WorkerChannel(_private(self._channel))
+        slate = Slate(self._slate)
+        os.close(self._slate)
+        return channel, slate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (reduction.DupFd(self._channel), reduction.DupFd(self._slate))
+
+
+def _rebuild(channel: Any, slate: Any) -> Endpoint:
+    return Endpoint(channel.detach(), slate.detach())
+
+
+def _private(fd: int) -> int:
+    """A descriptor that no program started by a task inherits, and that is none of 0 to 2."""
+    import fcntl
+
+    if fd > 2:
+        os.set_inheritable(fd, False)
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved

@@ -1,0 +1,119 @@
+"""Frames on a worker's channel: a fixed header, then a body of the length that it names.
+
+Rules: bytes in any pieces give whole frames or ``ProtocolError``; memory is allotted for a body only after
+its header passed the checks; nothing here reads or writes a descriptor.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from millpond.errors import ProtocolError
+
+MAGIC: Final = 0x6D70
+LARGEST: Final = 1 << 40
+"""Bytes that a body may claim. Far beyond any machine's memory, and far below garbage read as a length."""
+PIECE: Final = 1 << 16
+"""Bytes read at once: larger buffers cost more to allocate than they save."""
+
+_HEADER: Final = struct.Struct("<HBBIQQd")  # magic, kind, flags, count, seq, length, seconds
+HEADER_SIZE: Final = _HEADER.size
+
+# Kinds, to the worker and from it.
+CHUNK, FORGET, STOP, READY, DONE, FAILED = range(1, 7)
+# Flags of DONE.
+PLAIN, MIXED = range(2)
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Frame(NamedTuple):
+    kind: int
+    flags: int
+    count: int
+    seq: int
+    seconds: float
+    body: Buffer
+
+
+def encode(
+    kind: int, body: Sequence[Buffer] = (), *, flags: int = 0, count: int = 0, seq: int = 0, seconds: float = 0.0
+) -> list[Buffer]:
+    """A frame as buffers to be written one after another."""
+    length = sum(map(len, body))
+    return [_HEADER.pack(MAGIC, kind, flags, count, seq, length, seconds), *body]
+
+
+class Decoder:
+    """Turns the bytes of a channel into frames."""
+
+    __slots__ = ("_big", "_body", "_filled", "_head", "_rest")
+
+    def __init__(self) -> None:
+        self._rest: bytes = b""  # the begin of a frame
+        self._big: memoryview | None = None  # a body that is being filled in place
+        self._body: bytearray | None = None
+        self._filled = 0
+        self._head: tuple[int, int, int, int, float] | None = None
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes may be read to directly, of a large body under way; else None."""
+        return None if self._big is None else self._big[self._filled :]
+
+    def advance(self, count: int) -> list[Frame]:
+        """``count`` bytes were read into ``room()``."""
+        self._filled += count
+        if self._big is None or self._filled < len(self._big) or self._head is None:
+            return []
+        body, self._body = self._body, None
+        self._big.release()
+        self._big = None
+        assert body is not None
+        return [Frame(*self._head, body)]
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the next bytes; return the frames that they complete."""
+        if self._big is not None:
+            return self._feed_big(data)
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        frames = []
+        at, end = 0, len(data)
+        while end - at >= HEADER_SIZE:
+            head, length = self._header(data, at)
+            start = at + HEADER_SIZE
+            if end - start < length:
+                if length > PIECE:
+                    self._begin_big(head, length, memoryview(data)[start:])
+                    return frames
+                break
+            at = start + length
+            frames.append(Frame(*head, memoryview(data)[start:at]))
+        if at < end:
+            self._rest = data[at:]
+        return frames
+
+    @staticmethod
+    def _header(data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
+        magic, kind, flags, count, seq, length, seconds = _HEADER.unpack_from(data, at)
+        if magic != MAGIC or length > LARGEST or not CHUNK <= kind <= FAILED:
+            raise ProtocolError("bytes on a worker's channel are no frame: something else wrote there")
+        return (kind, flags, count, seq, seconds), length
+
+    def _begin_big(self, head: tuple[int, int, int, int, float], length: int, begin: memoryview) -> None:
+        self._head = head
+        self._body = bytearray(length)
+        self._big = memoryview(self._body)
+        self._big[: len(begin)] = begin
+        self._filled = len(begin)
+
+    def _feed_big(self, data: bytes) -> list[Frame]:
+        room = self.room()
+        assert room is not None
+        take = min(len(room), len(data))
+        room[:take] = data[:take]
+        frames = self.advance(take)
+        return frames + self.feed(data[take:]) if take < len(data) else frames

@@ -1,0 +1,289 @@
+"""What a worker process does: receive a chunk, run it, send its outcomes, repeat.
+
+Rules of this module:
+
+1. An outcome is sent before the next task begins, unless tasks are shorter than a send: those are gathered
+   for at most a millisecond.
+2. Before a task begins, the slate says so; after its outcome is encoded and before it is sent, the slate
+   says that it ended.
+3. Nothing that a task does may end the loop, short of ending the process.
+4. A copy of the process that a task forked never writes on the channel.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from itertools import islice, starmap
+from time import monotonic_ns
+from typing import Any, Final, NamedTuple
+
+from millpond.worker import frames
+from millpond.worker.channel import WorkerChannel
+from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
+from millpond.worker.outcome import (
+    PLAIN,
+    Sealed,
+    encode_batch,
+    seal_error,
+    seal_missing,
+    seal_value,
+)
+from millpond.worker.slate import (
+    DECODING,
+    ENCODING,
+    IDLE,
+    MOST,
+    ONE,
+    RECALLED_FROM,
+    RECALLED_TO,
+    RUNNING,
+    STEP,
+    TIME,
+    WORD,
+    Slate,
+    word,
+)
+
+SHORT: Final = 20_000
+"""Nanoseconds. A task under this is shorter than sending its outcome."""
+GATHER: Final = 1_000_000
+"""Nanoseconds for which outcomes of short tasks are gathered."""
+
+
+class Settings(NamedTuple):
+    """What a worker is told at its start."""
+
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    at_most_once: bool = False
+
+
+class Worker:
+    """The loop and what it holds."""
+
+    def __init__(self, channel: WorkerChannel, slate: Slate, settings: Settings) -> None:
+        self._channel = channel
+        self._page = slate.words
+        self._settings = settings
+        self._pid = os.getpid()
+        self._functions: dict[int, Any] = {}
+        self._seq = 0  # of the next task
+        self._outcomes: list[Any] = []  # of the tasks before it, not sent yet
+        self._mixed = False
+        self._spent = 0  # nanoseconds that they took
+
+    def run(self) -> None:
+        """Until the parent says stop, or is gone."""
+        if not self._initialize():
+            return
+        self._channel.send(frames.encode(frames.READY))
+        while True:
+            for frame in self._channel.receive():
+                if frame.kind == frames.CHUNK:
+                    self._seq = frame.seq
+                    self._run_chunk(frame)
+                elif frame.kind == frames.FORGET:
+                    self._functions.pop(frame.seq, None)
+                elif frame.kind == frames.STOP:
+                    return
+
+    def _initialize(self) -> bool:
+        if self._settings.initializer is None:
+            return True
+        try:
+            self._settings.initializer(*self._settings.initargs)
+        except BaseException as exception:
+            sealed = seal_error(exception)
+            self._channel.send(frames.encode(frames.FAILED, [sealed.data], flags=sealed.tag))
+            return False
+        return True
+
+    def _run_chunk(self, frame: frames.Frame) -> None:
+        page = self._page
+        page[TIME] = monotonic_ns()
+        page[WORD] = word(frame.seq, min(frame.count, MOST), DECODING)
+        for part in decode_chunk(frame.body):
+            count = part.count
+            stop = self._seq + count
+            function = self._function(part)
+            if type(function) is Sealed:
+                self._answer_all(function, count)
+            elif part.plain is not None and part.grain > 1 and not self._settings.at_most_once:
+                self._run_slices(function, part)
+            else:
+                self._run_each(function, part)
+            self._flush()
+            self._seq = stop
+        page[WORD] = word(self._seq, 0, IDLE)
+
+    def _function(self, part: Part) -> Any:
+        """The part's function, or the sealed error that loading it raised."""
+        if part.function is not None:
+            try:
+                self._functions[part.job] = decode_argument(part.function)
+            except BaseException as exception:
+                self._functions[part.job] = seal_missing(exception)
+        return self._functions[part.job]
+
+    def _answer_all(self, outcome: Sealed, count: int) -> None:
+        self._outcomes.extend([outcome] * count)
+        self._mixed = True
+        self._seq += count
+
+    def _recalled(self) -> bool:
+        return self._page[RECALLED_FROM] <= self._seq < self._page[RECALLED_TO]
+
+    # One at a time --------------------------------------------------------------------------------
+
+    def _run_each(self, function: Any, part: Part) -> None:
+        """Run the tasks of a part, each noted on the slate."""
+        page = self._page
+        items = part.plain if part.plain is not None else part.blobs
+        encoded = part.plain is None
+        call = _CALLS[part.style]
+        phase = DECODING if encoded else RUNNING
+        assert items is not None
+        for item in items:
+            begin = page[TIME] = monotonic_ns()
+            page[WORD] = self._seq * STEP + ONE + phase
+            if self._recalled():
+                break
+            try:
+                if encoded:
+                    if item is None:
+                        self._add(None)
+                        continue
+                    item = decode_argument(item)
+                    page[WORD] += RUNNING - DECODING
+                value = call(function, item)
+            except BaseException as exception:
+                self._add_error(exception, skip=2)
+                exception.__traceback__ = None
+            else:
+                self._add(value)
+                value = None
+            item = None
+            self._pace(monotonic_ns() - begin)
+
+    def _add(self, value: object) -> None:
+        if type(value) in PLAIN:
+            self._outcomes.append(value)
+        else:
+            self._page[WORD] = self._seq * STEP + ONE + ENCODING
+            self._outcomes.append(seal_value(value))
+            self._mixed = True
+        self._seq += 1
+        self._page[WORD] = self._seq * STEP + IDLE
+
+    def _add_error(self, exception: BaseException, skip: int) -> None:
+        self._page[WORD] = self._seq * STEP + ONE + ENCODING
+        self._outcomes.append(seal_error(exception, skip))
+        self._mixed = True
+        self._seq += 1
+        self._page[WORD] = self._seq * STEP + IDLE
+
+    def _pace(self, took: int) -> None:
+        self._spent += took
+        if took > SHORT or self._spent > GATHER or self._settings.at_most_once:
+            self._flush()
+
+    # In slices ------------------------------------------------------------------------------------
+
+    def _run_slices(self, function: Any, part: Part) -> None:
+        """Run plain short tasks many at a time, at C speed; a slice never leaves its chunk's grain."""
+        page, items = self._page, part.plain
+        assert items is not None
+        source = iter(items)
+        outputs = starmap(function, source) if part.style == STAR else map(function, source)
+        index, count, size = 0, len(items), 1
+        while index < count:
+            edge = part.grain - (part.first + index) % part.grain
+            size = min(size, count - index, edge, MOST)
+            begin = page[TIME] = monotonic_ns()
+            page[WORD] = word(self._seq, size, RUNNING)
+            if self._recalled():
+                return
+            done, error = self._run_slice(outputs, size)
+            if error is not None:
+                self._add_error(error, skip=1)
+                error.__traceback__ = error = None
+            elif done < size:  # the function raised StopIteration, which ends an iterator silently
+                self._add_error(StopIteration(), skip=1)
+            index += size if done == size else done + 1
+            took = monotonic_ns() - begin
+            self._pace(took)
+            size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
+
+    def _run_slice(self, outputs: Any, size: int) -> tuple[int, BaseException | None]:
+        """Run ``size`` tasks; say how many ended well, and what stopped the next one."""
+        results: list[Any] = []
+        error = None
+        try:
+            results.extend(islice(outputs, size))
+        except BaseException as exception:
+            error = exception
+        done = len(results)
+        if PLAIN.issuperset(map(type, results)):
+            self._outcomes += results
+        else:
+            self._page[WORD] = word(self._seq, size, ENCODING)
+            self._outcomes += [r if type(r) in PLAIN else seal_value(r) for r in results]
+            self._mixed = True
+        self._seq += done
+        if error is None:
+            self._page[WORD] = self._seq * STEP + IDLE
+        return done, error
+
+    # Sending --------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Send what has been gathered."""
+        outcomes = self._outcomes
+        if not outcomes:
+            return
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy that the task forked came back here: the original answers
+        count = len(outcomes)
+        body = encode_batch(outcomes, self._mixed)
+        frame = frames.encode(
+            frames.DONE,
+            body,
+            flags=frames.MIXED if self._mixed else frames.PLAIN,
+            count=count,
+            seq=self._seq - count,
+            seconds=self._spent / 1e9,
+        )
+        self._outcomes, self._mixed, self._spent = [], False, 0
+        self._channel.send(frame)
+
+
+def _apply(function: Any, item: Any) -> Any:
+    return function(*item[0], **item[1])
+
+
+def _map(function: Any, item: Any) -> Any:
+    return function(item)
+
+
+def _star(function: Any, item: Any) -> Any:
+    return function(*item)
+
+
+_CALLS: Final = {CALL: _apply, MAP: _map, STAR: _star}
+
+
+def serve(endpoint: Any, settings: Settings) -> None:
+    """The target of a worker process."""
+    # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.
+    signal.signal(signal.SIGINT, _ignore)
+    channel, slate = endpoint.open()
+    try:
+        Worker(channel, slate, settings).run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the parent is gone, or has given this worker up
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """A Ctrl-C is the parent's affair."""

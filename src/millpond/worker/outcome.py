@@ -1,0 +1,229 @@
+"""How one task ended: a value or an error, and the one way that travels.
+
+A batch of outcomes is a list. A value whose type is exactly one of ``PLAIN`` stands in it as itself; all
+else is a ``Value``, an ``Error`` or a ``Sealed``, which have ``open()``: it gives the value or raises.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Final
+
+from millpond import errors
+from millpond.worker.frames import Buffer
+
+PLAIN: Final = frozenset({int, float, bool, type(None), str, bytes})
+"""Types whose values can share a pickle: loading them runs nobody's code and cannot fail alone."""
+
+PROTOCOL: Final = 5
+
+# What a sealed outcome is.
+VALUE, ERROR, ABORTED, REFUSED, MISSING = range(5)
+
+
+class Value:
+    """A value that was not encoded."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def open(self) -> Any:
+        return self.value
+
+
+class Error:
+    """An exception that was not encoded."""
+
+    __slots__ = ("exception",)
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+
+    def open(self) -> Any:
+        raise self.exception
+
+
+class Sealed:
+    """An outcome as bytes, decoded by whoever takes it."""
+
+    __slots__ = ("data", "tag")
+
+    def __init__(self, tag: int, data: Buffer) -> None:
+        self.tag = tag
+        self.data = data
+
+    def open(self) -> Any:
+        if self.tag == VALUE:
+            return pickle.loads(self.data)
+        raise rebuild_error(self.tag, self.data)
+
+
+Outcome = Value | Error | Sealed
+
+
+def take(outcome: Any) -> Any:
+    """The value of an entry of a batch; raises what its task raised."""
+    return outcome if type(outcome) in PLAIN else outcome.open()
+
+
+def seal_value(value: object) -> Sealed:
+    """A task's value as bytes; pickle's refusal becomes an outcome of its own."""
+    try:
+        return Sealed(VALUE, bytes(ForkingPickler.dumps(value, PROTOCOL)))
+    except BaseException as refusal:  # a pickling hook may raise anything
+        return _refused(refusal, value, "")
+
+
+def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
+    """What a task raised as bytes, with its traceback less our own ``skip`` frames."""
+    trace = exception.__traceback__
+    for _ in range(skip):
+        trace = trace.tb_next if trace is not None else None
+    text = format_trace(exception, trace)
+    if not isinstance(exception, Exception):
+        return Sealed(ABORTED, _plain(type(exception).__name__, _text(exception), text))
+    try:
+        inner = bytes(ForkingPickler.dumps(exception, PROTOCOL))
+    except BaseException as refusal:
+        return _refused(refusal, exception, text)
+    return Sealed(ERROR, _plain(type(exception).__name__, _text(exception), text, inner))
+
+
+def seal_missing(exception: BaseException) -> Sealed:
+    """The task's function cannot be loaded here."""
+    name = type(exception).__name__
+    return Sealed(MISSING, _plain(name, _text(exception), format_trace(exception, exception.__traceback__)))
+
+
+def encode_batch(outcomes: list[Any], mixed: bool) -> list[Buffer]:
+    """A batch as buffers: a pickle of plain values, after it the sealed ones."""
+    if not mixed:
+        return [pickle.dumps(outcomes, PROTOCOL)]
+    index = [(o.tag, len(o.data)) if type(o) is Sealed else o for o in outcomes]
+    return pack(index, [o.data for o in outcomes if type(o) is Sealed])
+
+
+def decode_batch(body: Buffer, mixed: bool) -> list[Any]:
+    """The batch that ``encode_batch`` made buffers of; runs no code of the user's."""
+    if not mixed:
+        batch: list[Any] = pickle.loads(body)
+        return batch
+    index, rest = unpack(body)
+    at = 0
+    for n, entry in enumerate(index):
+        if type(entry) is tuple:
+            tag, length = entry
+            index[n] = Sealed(tag, rest[at : at + length])
+            at += length
+    return index  # type: ignore[no-any-return]
+
+
+def pack(index: object, blobs: Sequence[Buffer]) -> list[Buffer]:
+    """An index of plain things and the blobs that it tells of."""
+    head = pickle.dumps(index, PROTOCOL)
+    return [len(head).to_bytes(4, "little"), head, *blobs]
+
+
+def unpack(body: Buffer) -> tuple[Any, memoryview]:
+    """What ``pack`` packed: the index, and the blobs end to end."""
+    view = memoryview(body)
+    size = 4 + int.from_bytes(view[:4], "little")
+    return pickle.loads(view[4:size]), view[size:]
+
+
+def rebuild_error(tag: int, data: Buffer) -> BaseException:
+    """The exception that a sealed error stands for, with the worker's traceback as its cause."""
+    from multiprocessing.pool import RemoteTraceback
+
+    name, text, trace, inner = pickle.loads(data)
+    error: BaseException
+    if tag == ABORTED:
+        error = errors.TaskAborted(f"the task raised {name}({text})")
+    elif tag == REFUSED:
+        error = _refusal(name, text, trace, *pickle.loads(inner))
+    elif tag == MISSING:
+        error = errors.TaskError(
+            f"the worker cannot load the task's function: {name}: {text}", name, text, trace
+        )
+    else:
+        error = _original(name, text, trace, inner)
+    if trace:
+        error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
+    return error
+
+
+def format_trace(exception: BaseException, trace: Any) -> str:
+    """The exception's traceback as text; its own ``__str__`` may fail."""
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(type(exception), exception, trace))
+    except BaseException as failure:
+        return f"{type(exception).__name__} (its traceback cannot be shown: {type(failure).__name__})\n"
+
+
+def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
+    try:
+        error = pickle.loads(inner)
+    except BaseException as failure:
+        message = f"{name}: {text} (stands for the original, which cannot be unpickled: {failure!r})"
+        return errors.TaskError(message, name, text, trace)
+    if isinstance(error, BaseException):
+        return error
+    return errors.TaskError(f"{name}: {text} (it does not unpickle to an exception)", name, text, trace)
+
+
+def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:
+    of_error = isinstance(value, BaseException)
+    name, text = (type(value).__name__, _text(value)) if of_error else ("", "")
+    inner = pickle.dumps((_repr(refusal), _repr(value), of_error))
+    if not trace:
+        trace = format_trace(refusal, refusal.__traceback__)
+    return Sealed(REFUSED, _plain(name, text, trace, inner))
+
+
+def _refusal(name: str, text: str, trace: str, refusal: str, value: str, of_error: bool) -> BaseException:
+    error = (_unsendable() if of_error else errors.MaybeEncodingError)(refusal, value)
+    # multiprocessing's class keeps the repr of what it is given: the texts are these reprs already.
+    error.exc, error.value = refusal, value
+    error.args = (refusal, value)
+    if isinstance(error, errors.TaskError):
+        error.type_name, error.text, error.traceback = name, text, trace
+    return error
+
+
+_unsendable_class: Any = None
+
+
+def _unsendable() -> Any:
+    """The class of an exception that pickle refused: multiprocessing's error, and our stand-in as well."""
+    global _unsendable_class
+    if _unsendable_class is None:
+
+        class UnsendableError(errors.MaybeEncodingError, errors.TaskError):
+            """A task raised an exception that cannot be pickled."""
+
+        _unsendable_class = UnsendableError
+    return _unsendable_class
+
+
+def _plain(name: str, text: str, trace: str, inner: bytes = b"") -> bytes:
+    return pickle.dumps((name, text, trace, inner), PROTOCOL)
+
+
+def _text(exception: object) -> str:
+    try:
+        return str(exception)
+    except BaseException:
+        return "<no text>"
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except BaseException:
+        return f"<{type(value).__name__} object>"
