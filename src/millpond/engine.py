@@ -66,8 +66,9 @@ class Target(Protocol):
 class Engine:
     """See the module."""
 
-    def __init__(self, policy: Policy, backend: Backend) -> None:
+    def __init__(self, policy: Policy, backend: Backend, *, attended: bool = True) -> None:
         self.policy = policy
+        self._attended = attended  # a caretaker drives while nobody waits
         self.on_finish: Callable[[], object] = _nothing
         self._scheduler = Scheduler(policy)
         self._backend = backend
@@ -88,7 +89,9 @@ class Engine:
         self.finished = False
         self._end = threading.Condition(threading.Lock())
         self.done = 0  # tasks settled
-        threading.Thread(target=self._care, name="millpond-caretaker", daemon=True).start()
+        self._caretaker = threading.Thread(target=self._care, name="millpond-caretaker", daemon=True)
+        if attended:
+            self._caretaker.start()
 
     # For everybody --------------------------------------------------------------------------------
 
@@ -150,11 +153,17 @@ class Engine:
         self._ring()
         if wait:
             self.wait(_Ended(self), None)
+            self._await_caretaker()
 
     def join(self) -> None:
         """Wait until every worker has gone and every callback has run."""
         self.wait(_Ended(self), None)
         self._callbacks.join()
+        self._await_caretaker()
+
+    def _await_caretaker(self) -> None:
+        if self._attended and self._caretaker is not threading.current_thread():
+            self._caretaker.join()
 
     def wait(self, target: Target, timeout: float | None) -> None:
         """Until the target is ready or ``timeout`` seconds have passed; drives if nobody else does."""
@@ -200,7 +209,7 @@ class Engine:
     def _leave_seat(self) -> None:
         self._owner = None
         self._seat.release()
-        if self._inbox or self._outstanding():
+        if self._attended and (self._inbox or self._outstanding()):
             self._backend.rouse()
 
     def _outstanding(self) -> bool:
@@ -210,7 +219,10 @@ class Engine:
         if self._asleep:
             self._backend.wake()
         elif self._owner is None:
-            self._backend.rouse()
+            if self._attended:
+                self._backend.rouse()
+            else:
+                self.wait(_Quiet(self), None)
 
     def _ring_if_owned(self) -> None:
         if self._asleep:
@@ -228,6 +240,7 @@ class Engine:
                     self._drive(_Idle(self), None)
                 finally:
                     self._leave_seat()
+        self._backend.release()
 
     # The loop -------------------------------------------------------------------------------------
 
@@ -468,7 +481,10 @@ class Engine:
         self._callbacks.stop()
         with self._end:
             self._end.notify_all()
-        self._backend.rouse()
+        if self._attended:
+            self._backend.rouse()
+        else:
+            self._backend.release()
         self.on_finish()
 
     def park_until_end(self, timeout: float | None) -> None:
@@ -520,6 +536,19 @@ class _Idle:
 
     def park(self, timeout: float | None) -> None:
         raise AssertionError("the caretaker never parks here")
+
+
+class _Quiet:
+    """The target of a caller who does all himself: nothing can be done at the moment."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def ready(self) -> bool:
+        return self._engine._scheduler.quiet
+
+    def park(self, timeout: float | None) -> None:
+        raise AssertionError("nobody else drives")
 
 
 class _Act:

@@ -6,6 +6,7 @@ the pool itself: a thread of its own pulls it.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -16,12 +17,21 @@ from millpond.worker.outcome import PLAIN
 
 
 def feed(
-    job: StreamJob, iterable: Iterable[Any], prepare: Callable[[Any], Any], ring: Callable[[], None]
+    job: StreamJob,
+    iterable: Iterable[Any],
+    prepare: Callable[[Any], Any],
+    ring: Callable[[], None],
+    *,
+    threaded: bool = True,
 ) -> None:
-    """Begin to feed the job. Raises TypeError if the input is not iterable."""
+    """Begin to feed the job. Raises TypeError if the input is not iterable.
+
+    ``threaded`` is False where the caller does all himself: then he pulls too, whatever the input is.
+    """
     if type(iterable) in (list, tuple, range):
-        source = SequenceFeed(job, iterable)  # type: ignore[arg-type]
-        job.refill, job.resume = source.refill, ring
+        job.refill, job.resume = SequenceFeed(job, iterable).refill, ring  # type: ignore[arg-type]
+    elif not threaded:
+        job.refill = IteratorFeed(job, iter(iterable)).refill
     else:
         thread = ThreadFeed(job, iter(iterable), prepare, ring)
         job.resume = thread.resume
@@ -52,6 +62,28 @@ class SequenceFeed:
         if stop == total:
             job.ended = True
             self._sequence = ()
+
+
+class IteratorFeed:
+    """Pulls from an iterator, in the caller's thread, one chunk when there is none to run."""
+
+    def __init__(self, job: StreamJob, source: Iterator[Any]) -> None:
+        self._job = job
+        self._source = source
+
+    def refill(self) -> None:
+        job = self._job
+        if job.ended or job.pulled > job.settled or job.room() <= 0:
+            return
+        try:
+            items = list(itertools.islice(self._source, job.unit))
+        except BaseException as exception:
+            job.failure = exception
+            items = []
+            job.ended = True
+        job.inputs.update(enumerate(items, job.pulled))
+        job.pulled += len(items)
+        job.ended = job.ended or len(items) < job.unit
 
 
 class ThreadFeed(threading.Thread):

@@ -7,24 +7,53 @@ for it. Where the program has other Python handlers, which may raise too, the ma
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+# The C functions: signal's own wrap every answer in an enum, which costs more than all else here.
+from _signal import getsignal
+from _signal import signal as set_handler
+
 _main = threading.main_thread
-_others = tuple(signal.valid_signals() - {signal.SIGINT, signal.SIGKILL, signal.SIGSTOP})
+_SIGINT = int(signal.SIGINT)
+_others = tuple(map(int, signal.valid_signals() - {signal.SIGINT, signal.SIGKILL, signal.SIGSTOP}))
 
 
 def may_drive() -> bool:
     """Whether no exception of a signal handler can cut a step of this thread."""
     if threading.current_thread() is not _main():
         return True
-    getsignal = signal.getsignal
     if any(map(callable, map(getsignal, _others))):
         return False
-    handler = getsignal(signal.SIGINT)
+    handler = getsignal(_SIGINT)
     return handler is signal.default_int_handler or not callable(handler)
+
+
+clock = time.monotonic
+
+
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+    """The user's code runs in the driver: Ctrl-C raises there, and again when the step is whole."""
+    outer = getsignal(_SIGINT)
+    note = getattr(outer, "__func__", None)
+    if note is not Deferral._note or threading.current_thread() is not _main():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        outer(number, frame)
+        raise KeyboardInterrupt
+
+    set_handler(_SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        set_handler(_SIGINT, outer)
 
 
 class Deferral:
@@ -38,16 +67,16 @@ class Deferral:
     def __enter__(self) -> Deferral:
         if (
             threading.current_thread() is _main()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            and getsignal(_SIGINT) is signal.default_int_handler
         ):
             self._installed = True
-            signal.signal(signal.SIGINT, self._note)
+            set_handler(_SIGINT, self._note)
         return self
 
     def __exit__(self, *_: Any) -> None:
         if self._installed:
             self._installed = False
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            set_handler(_SIGINT, signal.default_int_handler)
         if self.hit:
             self.hit = False
             raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from multiprocessing import util
 from typing import Any, TypeVar
 
@@ -59,16 +60,19 @@ class Pool:
         graceful: bool = False,
     ) -> None:
         self._state = INIT
+        registry.check_may_start()
         self._graceful = graceful
         self._processes = _check_count(processes)
         _check_options(maxtasksperchild, initializer)
         self._choice = registry.choose(
-            backend, context, start_method, initializer, tuple(initargs), self._processes
+            backend, context, start_method, initializer, tuple(initargs)
         )
         self._backend = self._choice.backend
         self._recycling = maxtasksperchild
         self._engine = Engine(
-            Policy(workers=self._processes, max_chunks=maxtasksperchild), self._backend
+            Policy(workers=self._processes, max_chunks=maxtasksperchild),
+            self._backend,
+            attended=self._choice.attended,
         )
         self._calls: dict[Any, CallStream] = {}
         self._calling = threading.Lock()
@@ -250,9 +254,10 @@ class Pool:
         if buffersize is not None:
             job.fixed_bound = max(buffersize, job.unit)
         job.widen(None, self._engine.policy)
-        feed(job, iterable, lambda item: self._backend.prepare(MAP, item), self._engine.ring)
-        self._engine.submit(job)
-        self._engine.ring()
+        engine, prepare = self._engine, self._backend.prepare
+        feed(job, iterable, partial(prepare, MAP), engine.ring, threaded=self._choice.attended)
+        engine.submit(job)
+        engine.ring()
         return job
 
     # The pool's life ------------------------------------------------------------------------------

@@ -63,3 +63,4 @@ class Backend(Protocol):
     def by_reference(self, function: Any) -> bool: ...  # prepared once, it stays good
     def info(self, worker: WorkerId) -> WorkerInfo: ...
     def close(self, grace: float) -> None: ...  # every worker is gone when it returns
+    def release(self) -> None: ...  # nobody will call wake or rouse any more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,6 +20,14 @@ class Choice(NamedTuple):
     context: Any = None
     start_method: str | None = None
     reason: str = ""
+    attended: bool = True  # a thread drives while nobody waits
+
+
+def check_may_start() -> None:
+    """End the import of a main module quietly that is run again in a worker and wants a pool."""
+    module = sys.modules.get("millpond.backends.processes.starting.main_module")
+    if module is not None and module.importing():
+        raise module.MainReached
 
 
 def choose(
@@ -27,7 +36,6 @@ def choose(
     start_method: str | None,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
-    workers: int,
 ) -> Choice:
     """Make the backend that was asked for. Raises ValueError for a name that there is not."""
     settings = Settings(initializer, initargs)
@@ -38,26 +46,44 @@ def choose(
     if name == "threads":
         from millpond.backends.threads import ThreadBackend
 
-        return Choice(name, ThreadBackend(settings, workers))
+        return Choice(name, ThreadBackend(settings))
     if name == "inline":
         from millpond.backends.inline import InlineBackend
 
-        return Choice(name, InlineBackend(settings))
+        return Choice(name, InlineBackend(settings), attended=False)
     raise ValueError(f"no backend is called {name!r}; there are {', '.join(NAMES)}")
 
 
 def _processes(context: Any, start_method: str | None, settings: Settings) -> Choice:
     from millpond.backends.processes.backend import ProcessBackend
-    from millpond.backends.processes.starting import main_module
-    from millpond.context import resolve
+    from millpond.backends.processes.starting import main_module, nursery
+    from millpond.context import BaseContext, resolve
 
     if context is not None and start_method is not None:
         raise ValueError("give context or start_method, not both")
     asked = context if context is not None else start_method
     context = resolve(asked)
     method = start_method or context.get_start_method()
-    backend = ProcessBackend(context, settings)
-    return Choice("processes", backend, context, method, "asked for" if asked else "the default")
+    reason = "asked for" if asked is not None else "the default"
+    server: Any = None
+    threads: list[threading.Thread] = []
+    main_importable = main_module.importable_by(method)
+    if method == "fork" and isinstance(context, BaseContext):
+        threads = [] if asked is not None else _other_threads()
+        if threads:
+            server, main_importable = nursery.fork_server(), False
+            names = ", ".join(thread.name for thread in threads[:3])
+            reason = f"a fork would copy the locks of other threads ({names})"
+        else:
+            server = nursery.Nursery.fork({"settings": settings})
+    backend = ProcessBackend(
+        context,
+        settings,
+        main_importable=main_importable,
+        server=server,
+        owned=server is not None and not threads,
+    )
+    return Choice("processes", backend, context, "forkserver" if server and threads else method, reason)
 
 
 def _other_threads() -> list[threading.Thread]:

@@ -107,6 +107,13 @@ class Scheduler:
         return None if gauge is None else gauge.cost
 
     @property
+    def quiet(self) -> bool:
+        """Whether every worker is ready and nothing is queued or held."""
+        return not (self._queue or self._suspects) and all(
+            worker.ready and not worker.flight for worker in self.workers.values()
+        )
+
+    @property
     def waiting(self) -> int:
         """Tasks that no worker holds."""
         return sum(span.stop - span.start for span in self._queue) + len(self._suspects)

@@ -55,11 +55,13 @@ class ProcessBackend:
         *,
         main_importable: bool = True,
         server: Any = None,
+        owned: bool = False,
     ) -> None:
         self._context = context
         self._settings = settings
         self._main_importable = main_importable
         self._server = server
+        self._owned = owned  # the server is this backend's alone
         self._children: dict[WorkerId, Child] = {}
         self._by_fd: dict[int, Callable[[int], None]] = {}
         self._reports: list[Report] = []
@@ -278,8 +280,13 @@ class ProcessBackend:
             for child in children:
                 child.close()
             self.abandon()
-            if self._server is not None:
+            if self._owned:
                 self._server.close()
+
+    def release(self) -> None:
+        """Nobody will ring any more."""
+        self._bell.close()
+        self._gong.close()
 
     def abandon(self) -> None:
         """Close the descriptors; in a forked copy of the program too, which must not hold them."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 
 
 class Bell:
     """Rung by ``ring``, heard by polling ``fileno()``, silenced by ``hush``.
 
-    Closed when nobody refers to it any more, never before: a late ring must not write to a descriptor that
-    has been given to somebody else.
+    A late ring must not write to a descriptor that was closed and given to somebody else: hence the lock. It
+    may be taken again by its own thread, since signal handlers and ``__del__`` ring too.
     """
 
     def __init__(self) -> None:
+        self._open = threading.RLock()
         if hasattr(os, "eventfd"):
             self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         else:
@@ -24,10 +26,12 @@ class Bell:
         return self._read
 
     def ring(self) -> None:
-        try:
-            os.write(self._write, b"\1\0\0\0\0\0\0\0")
-        except BlockingIOError:
-            pass  # it has been rung often enough
+        with self._open:
+            if self._write >= 0:
+                try:
+                    os.write(self._write, b"\1\0\0\0\0\0\0\0")
+                except BlockingIOError:
+                    pass  # it has been rung often enough
 
     def hush(self) -> None:
         try:
@@ -35,7 +39,9 @@ class Bell:
         except BlockingIOError:
             pass
 
-    def __del__(self) -> None:
-        os.close(self._read)
-        if self._write != self._read:
-            os.close(self._write)
+    def close(self) -> None:
+        """Nobody polls any more; rings from now on are not heard."""
+        with self._open:
+            ends, self._read, self._write = {self._read, self._write}, -1, -1
+        for fd in ends - {-1}:
+            os.close(fd)

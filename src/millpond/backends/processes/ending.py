@@ -15,17 +15,20 @@ _AFTER_KILL = 0.5
 
 
 def end_all(processes: Sequence[Any], grace: float) -> None:
-    """End the processes; those that have not gone ``grace`` seconds after SIGTERM get SIGKILL."""
+    """End the processes; those that have not gone ``grace`` seconds after SIGTERM get SIGKILL.
+
+    What a foreign context calls a process may have neither a sentinel nor ``kill``: it is asked to end.
+    """
     for process in processes:
         process.terminate()
         _continue(process)
     _await(processes, grace)
-    left = [process for process in processes if process.is_alive()]
+    left = [p for p in processes if hasattr(p, "sentinel") and p.is_alive()]
     for process in left:
         process.kill()
     _await(left, _AFTER_KILL)
     for process in processes:
-        process.join(_AFTER_KILL)
+        process.join(_AFTER_KILL) if hasattr(process, "sentinel") else process.join()
 
 
 def _continue(process: Any) -> None:

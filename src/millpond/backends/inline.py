@@ -1,0 +1,101 @@
+"""No workers at all: tasks run in the caller's thread, one after another, where a debugger sees them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from millpond import interrupts
+from millpond.backends import local
+from millpond.backends.base import Report, Work, WorkerInfo
+from millpond.core.commands import Span
+from millpond.core.events import Done, Event, Lost, Ready, Recalled, WorkerId
+from millpond.errors import CannotKill
+from millpond.worker.loop import Settings
+
+Task = tuple[Callable[..., Any], int, Any]
+
+
+class InlineBackend:
+    """``poll`` runs the next task. See the module."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tasks: deque[tuple[WorkerId, int, Task]] = deque()
+        self._reports: deque[Report] = deque()
+
+    def by_reference(self, function: Any) -> bool:
+        return local.by_reference(function)
+
+    def prepare_function(self, function: Any) -> Any:
+        return function
+
+    def prepare(self, style: int, argument: Any) -> Any:
+        return argument
+
+    def start(self, worker: WorkerId) -> None:
+        event: Event = Ready(worker)
+        if self._settings.initializer is not None:
+            try:
+                self._settings.initializer(*self._settings.initargs)
+            except Exception as exception:
+                cause = local.InitializerFailure(self._settings.initializer, exception)
+                event = Lost(worker, 0, 0, cause, failed=True, hopeless=True)
+        self._reports.append(Report(event))
+
+    def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int:
+        self._tasks.extend((worker, n, task) for n, task in enumerate(local.tasks_of(work), seq))
+        return 0
+
+    def recall(self, worker: WorkerId) -> None:
+        mine = [n for owner, n, _ in self._tasks if owner == worker]
+        if mine:
+            self._tasks = deque(entry for entry in self._tasks if entry[0] != worker)
+            self._reports.append(Report(Recalled(worker, mine[0])))
+
+    def forget(self, work: Work) -> None:
+        pass  # nothing is kept
+
+    def stop(self, worker: WorkerId) -> None:
+        self._reports.append(Report(Lost(worker, 0, 0)))
+
+    def kill(self, worker: WorkerId) -> None:
+        raise CannotKill("a task that runs in the caller's own thread cannot be killed")
+
+    def poll(self, timeout: float | None) -> Iterable[Report]:
+        if not self._reports and self._tasks:
+            worker, seq, task = self._tasks.popleft()
+            begin = interrupts.clock()
+            with interrupts.allowed():
+                outcome = local.run(*task)
+            seconds = interrupts.clock() - begin
+            self._reports.append(Report(Done(worker, seq, 1, seconds), [outcome]))
+        reports = list(self._reports)
+        self._reports.clear()
+        return reports
+
+    def wake(self) -> None:
+        pass  # poll never blocks
+
+    def rest(self, contended: bool) -> None:
+        raise AssertionError("there is no caretaker where the caller does all")
+
+    def rouse(self) -> None:
+        pass
+
+    def info(self, worker: WorkerId) -> WorkerInfo:
+        return WorkerInfo(os.getpid(), None, None)
+
+    @property
+    def processes(self) -> list[Any]:
+        """There are none."""
+        return []
+
+    def close(self, grace: float) -> None:
+        self._tasks.clear()
+        self._reports.clear()
+
+    def release(self) -> None:
+        pass  # there are no descriptors

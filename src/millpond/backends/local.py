@@ -1,0 +1,69 @@
+"""What the backends inside the caller's process share: nothing is encoded, outcomes are objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from millpond import errors
+from millpond.backends.base import Work
+from millpond.core.commands import Span
+from millpond.worker.codec import CALL, GONE, STAR
+from millpond.worker.outcome import Error, Value, format_trace
+
+
+def by_reference(function: Any) -> bool:
+    """Functions stay what they are; those that can be looked up are kept together."""
+    return getattr(function, "__hash__", None) is not None
+
+
+def tasks_of(work: Sequence[tuple[Work, Span]]) -> list[tuple[Callable[..., Any], int, Any]]:
+    """A chunk as (function, style, argument) each."""
+    return [
+        (job.function, job.style, argument)
+        for job, span in work
+        for argument in job.arguments(span.start, span.stop)
+    ]
+
+
+def run(function: Callable[..., Any], style: int, argument: Any) -> Value | Error:
+    """Run one task here."""
+    if argument is GONE:
+        return Value(None)
+    try:
+        if style == CALL:
+            args, kwds = argument
+            return Value(function(*args, **kwds))
+        return Value(function(*argument) if style == STAR else function(argument))
+    except Exception as exception:
+        return Error(exception)
+    except BaseException as exception:
+        return Error(aborted(exception))
+
+
+def aborted(exception: BaseException) -> errors.TaskAborted:
+    """What stands for an exception that must not end the caller's program."""
+    error = errors.TaskAborted(f"the task raised {type(exception).__name__}({exception})")
+    error.__cause__ = exception
+    return error
+
+
+class InitializerFailure:
+    """Why there are no workers: the initializer raised."""
+
+    def __init__(self, initializer: Any, exception: BaseException) -> None:
+        self._name = getattr(initializer, "__qualname__", repr(initializer))
+        self._exception = exception
+        self._trace = format_trace(exception, exception.__traceback__)
+
+    def error(self, work: Work, index: int) -> errors.InitializerError:
+        from multiprocessing.pool import RemoteTraceback
+
+        kind = type(self._exception).__name__
+        error = errors.InitializerError(
+            errors.escape(f"the initializer {self._name} raised {kind}: {self._exception}")
+            + "; no worker can run tasks"
+        )
+        self._exception.__cause__ = RemoteTraceback(f'\n"""\n{self._trace}"""')
+        error.__cause__ = self._exception
+        return error

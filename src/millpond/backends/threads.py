@@ -1,0 +1,185 @@
+"""Workers that are threads of the caller's process. A thread cannot be killed; what would need it says so."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from millpond.backends import local
+from millpond.backends.base import Report, Work, WorkerInfo
+from millpond.core.commands import Span
+from millpond.core.events import Done, Lost, Ready, Recalled, WorkerId
+from millpond.errors import CannotKill
+from millpond.worker.loop import Settings
+
+Task = tuple[Callable[..., Any], int, Any]
+
+_STOP: Task = (print, -1, None)
+
+
+class _Worker(threading.Thread):
+    """Takes tasks from its deque; whoever takes one from either end has it, so a recall needs no lock."""
+
+    def __init__(self, id: WorkerId, settings: Settings, reports: SimpleQueue[Report | None]) -> None:
+        super().__init__(name=f"millpond-worker-{id}", daemon=True)
+        self.id = id
+        self.settings = settings
+        self.reports = reports
+        self.tasks: deque[Task] = deque()
+        self.more = threading.Semaphore(0)
+        self.seq = 0  # of the next task
+        self.next_seq = 0  # that the next task given to it will have
+        self.begun: float | None = None  # since when it is in a task
+
+    def run(self) -> None:
+        post = self.reports.put
+        if self.settings.initializer is not None:
+            try:
+                self.settings.initializer(*self.settings.initargs)
+            except BaseException as exception:
+                cause = local.InitializerFailure(self.settings.initializer, exception)
+                post(Report(Lost(self.id, 0, 0, cause, failed=True, hopeless=True)))
+                return
+        post(Report(Ready(self.id)))
+        while True:
+            self.more.acquire()
+            try:
+                task = self.tasks.popleft()
+            except IndexError:
+                continue  # it was recalled
+            if task is _STOP:
+                break
+            self.begun = begin = time.monotonic()
+            outcome = local.run(*task)
+            self.begun = task = None  # type: ignore[assignment]
+            post(Report(Done(self.id, self.seq, 1, time.monotonic() - begin), [outcome]))
+            outcome = None  # type: ignore[assignment]
+            self.seq += 1
+        post(Report(Lost(self.id, self.seq, self.seq)))
+
+    @property
+    def pid(self) -> int:
+        """Of the process that it is in."""
+        return os.getpid()
+
+    @property
+    def exitcode(self) -> int | None:
+        """As a process has it."""
+        return None if self.is_alive() else 0
+
+
+class ThreadBackend:
+    """See the module."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._workers: dict[WorkerId, _Worker] = {}
+        self._reports: SimpleQueue[Report | None] = SimpleQueue()
+        self._roused = threading.Event()
+
+    def by_reference(self, function: Any) -> bool:
+        return local.by_reference(function)
+
+    def prepare_function(self, function: Any) -> Any:
+        return function
+
+    def prepare(self, style: int, argument: Any) -> Any:
+        return argument
+
+    def start(self, worker: WorkerId) -> None:
+        thread = self._workers[worker] = _Worker(worker, self._settings, self._reports)
+        thread.start()
+
+    def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int:
+        thread = self._workers[worker]
+        tasks = local.tasks_of(work)
+        if not thread.tasks and thread.begun is None:
+            thread.seq = seq  # tasks that were recalled leave a gap
+        thread.next_seq = seq + len(tasks)
+        thread.tasks.extend(tasks)
+        thread.more.release(len(tasks))
+        return 0
+
+    def recall(self, worker: WorkerId) -> None:
+        thread = self._workers[worker]
+        seq = thread.next_seq
+        while True:
+            try:
+                thread.tasks.pop()
+            except IndexError:
+                break
+            seq -= 1
+        self._reports.put(Report(Recalled(worker, seq)))
+
+    def forget(self, work: Work) -> None:
+        pass  # nothing is kept
+
+    def stop(self, worker: WorkerId) -> None:
+        thread = self._workers[worker]
+        thread.tasks.append(_STOP)
+        thread.more.release()
+
+    def kill(self, worker: WorkerId) -> None:
+        raise CannotKill("a thread cannot be killed; use backend='processes' for tasks that may need it")
+
+    def poll(self, timeout: float | None) -> Iterable[Report]:
+        reports = []
+        try:
+            report = self._reports.get(timeout=timeout)
+            while True:
+                if report is not None:
+                    reports.append(report)
+                report = self._reports.get_nowait()
+        except Empty:
+            pass
+        for report in reports:
+            if type(report.event) is Lost:
+                self._workers.pop(report.event.worker, None)
+        return reports
+
+    def wake(self) -> None:
+        self._reports.put(None)
+
+    def rest(self, contended: bool) -> None:
+        self._roused.wait()
+        self._roused.clear()
+
+    def rouse(self) -> None:
+        self._roused.set()
+
+    def info(self, worker: WorkerId) -> WorkerInfo:
+        thread = self._workers.get(worker)
+        if thread is None:
+            return WorkerInfo(None, None, None)
+        begun = thread.begun
+        return WorkerInfo(
+            thread.pid, None if begun is None else (thread.seq, time.monotonic() - begun), None
+        )
+
+    @property
+    def processes(self) -> list[Any]:
+        """The threads, for those who look at ``_pool``."""
+        return list(self._workers.values())
+
+    def close(self, grace: float) -> None:
+        limit = time.monotonic() + grace
+        threads = list(self._workers.values())
+        for thread in threads:
+            thread.tasks.clear()
+            thread.tasks.append(_STOP)
+            thread.more.release()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(limit - time.monotonic(), 0))
+        left = sum(thread.is_alive() for thread in threads)
+        self._workers.clear()
+        if left:
+            raise CannotKill(f"{left} threads are still in their tasks, and a thread cannot be killed")
+
+    def release(self) -> None:
+        pass  # there are no descriptors

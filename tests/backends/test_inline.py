@@ -1,0 +1,11 @@
+"""The contract in the caller's own thread."""
+
+from typing import Any
+
+from millpond import Pool
+from millpond.testing import BackendTests
+
+
+class TestInline(BackendTests):
+    def make_pool(self, processes: int = 2, **options: Any) -> Pool:
+        return Pool(processes, backend="inline", **options)

@@ -1,0 +1,49 @@
+"""What holds for every test: whatever it did, nothing of it is left. See leaks.py."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import leaks
+
+
+@pytest.fixture(scope="session")
+def watcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[leaks.Watcher]:
+    """Mark this run's processes and give them a folder of their own for temporary files."""
+    tmp_path_factory.getbasetemp()  # pytest's own folder is made before, and stays where it is
+    mark = f"{os.getpid():x}{random.SystemRandom().getrandbits(12):03x}"
+    folder = Path(tempfile.mkdtemp(prefix="test-"))
+    name = Path("/proc/self/comm")
+    before = name.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setenv(leaks.MARK, mark)
+        name.write_bytes(leaks.thread_name(mark))
+        watch = leaks.Watcher(folder, mark)
+        start = watch.snapshot()
+        yield watch
+        leaks.stop_servers()
+        left = [text for text in watch.leaks(start) if text.startswith("process")]
+        name.write_bytes(before.strip())
+    shutil.rmtree(folder, ignore_errors=True)
+    if left:
+        pytest.fail("the run as a whole left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(watcher: leaks.Watcher) -> Iterator[None]:
+    """Fail a test that leaves a process, thread, descriptor, shared memory or temporary file."""
+    before = watcher.snapshot()
+    yield
+    left = watcher.leaks(before)
+    if left:
+        watcher.kill(before)
+        pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
