@@ -57,6 +57,17 @@ if TYPE_CHECKING:
     from multiprocessing import set_start_method as set_start_method
 
     from millpond import errors as errors
+    from millpond.errors import CannotKill as CannotKill
+    from millpond.errors import ExtraMissing as ExtraMissing
+    from millpond.errors import InitializerError as InitializerError
+    from millpond.errors import MaybeEncodingError as MaybeEncodingError
+    from millpond.errors import MillpondError as MillpondError
+    from millpond.errors import PoolForkedError as PoolForkedError
+    from millpond.errors import ProtocolError as ProtocolError
+    from millpond.errors import TaskAborted as TaskAborted
+    from millpond.errors import TaskError as TaskError
+    from millpond.errors import TaskTimeout as TaskTimeout
+    from millpond.errors import WorkerDied as WorkerDied
     from millpond.pool import Pool as Pool
     from millpond.process import Process as Process
     from millpond.results import AsyncResult as AsyncResult
@@ -64,14 +75,29 @@ if TYPE_CHECKING:
     def get_context(method: str | None = None) -> Any: ...
 
 
+_ERRORS = (
+    "CannotKill",
+    "ExtraMissing",
+    "InitializerError",
+    "MaybeEncodingError",
+    "MillpondError",
+    "PoolForkedError",
+    "ProtocolError",
+    "TaskAborted",
+    "TaskError",
+    "TaskTimeout",
+    "WorkerDied",
+)
+
 # Where the names are that no context has: name -> module.
 _HOMES = {
     "AsyncResult": "millpond.results",
     "Pool": "millpond.pool",
     "Process": "millpond.process",
+    **dict.fromkeys(_ERRORS, "millpond.errors"),
 }
 
-__all__ = [*_std.__all__, "AsyncResult", "__version__", "errors", "shutdown"]  # noqa: PLE0604
+__all__ = [*_std.__all__, "AsyncResult", "__version__", "errors", "shutdown", *_ERRORS]  # noqa: PLE0604
 
 
 def shutdown() -> None:

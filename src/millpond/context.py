@@ -28,7 +28,7 @@ __all__ = ()
 class BaseContext(std.BaseContext):
     """What our contexts share."""
 
-    Process: type[Process]
+    Process: Any
 
     def Pool(  # type: ignore[override]
         self,
@@ -60,25 +60,25 @@ class BaseContext(std.BaseContext):
 class ForkContext(BaseContext, std.ForkContext):
     """Start by fork."""
 
-    Process = ForkProcess
+    Process = ForkProcess  # type: ignore[assignment,misc]
 
 
 class SpawnContext(BaseContext, std.SpawnContext):
     """Start in a fresh interpreter."""
 
-    Process = SpawnProcess
+    Process = SpawnProcess  # type: ignore[assignment,misc]
 
 
 class ForkServerContext(BaseContext, std.ForkServerContext):
     """Start by the fork server."""
 
-    Process = ForkServerProcess
+    Process = ForkServerProcess  # type: ignore[assignment,misc]
 
 
 class DefaultContext(BaseContext, std.DefaultContext):
     """The context of whatever start method is set."""
 
-    Process = Process
+    Process = Process  # type: ignore[assignment,misc]
 
     def __init__(self) -> None:
         super().__init__(std._default_context)  # type: ignore[arg-type]

@@ -13,19 +13,19 @@ authkey, the set of children, ``_bootstrap``); a name that is not here is that m
 
 from __future__ import annotations
 
-import multiprocessing.context as std_context
-import multiprocessing.process as std_process
+import multiprocessing.process
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from millpond import errors
 from millpond.backends.processes import starting
-from millpond.backends.processes.starting import outcome_file
+from millpond.backends.processes.starting import outcome_file, standard
 from millpond.backends.processes.starting.returned import Returned, captured
 
 if TYPE_CHECKING:
+    import asyncio
     from multiprocessing.process import active_children as active_children
     from multiprocessing.process import BaseProcess as BaseProcess
     from multiprocessing.process import current_process as current_process
@@ -36,13 +36,19 @@ __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"
 _taking = threading.Lock()
 
 
-class Process(std_process.BaseProcess):
+class Process(multiprocessing.process.BaseProcess):
     """A process that runs ``target``, or the ``run()`` of a subclass.
 
     With ``die_with_parent=True`` it ends when the process that started it ends, however that ends, as
     daemonic ones always do. Unlike in multiprocessing, a daemonic process may have children; they end
     with it.
     """
+
+    _parent_pid: int
+    _target: Callable[..., object] | None
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+    _check_closed: Callable[[], None]
 
     _start_method: str | None = None
     _outcome: outcome_file.OutcomeFile | None = None
@@ -69,28 +75,28 @@ class Process(std_process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: Process) -> Any:
-        method = process_obj._start_method or std_context._default_context.get_start_method()
+        method = process_obj._start_method or standard.context._default_context.get_start_method()
         return starting.launch(process_obj, method)
 
     @staticmethod
     def _after_fork() -> None:
-        current = std_process.current_process()
+        current = standard.process.current_process()
         method = getattr(current, "_start_method", None)
-        if (method or std_context._default_context.get_start_method()) != "spawn":
-            std_process.BaseProcess._after_fork()  # type: ignore[attr-defined]
+        if (method or standard.context._default_context.get_start_method()) != "spawn":
+            standard.process.BaseProcess._after_fork()
 
     # --- the parent's side ---
 
     def start(self) -> None:
         """Start the child process."""
-        self._check_closed()  # type: ignore[attr-defined]
+        self._check_closed()
         assert self._popen is None, "cannot start a process twice"
-        assert self._parent_pid == os.getpid(), (  # type: ignore[attr-defined]
+        assert self._parent_pid == os.getpid(), (
             "can only start a process object created by current process"
         )
-        std_process._cleanup()  # type: ignore[attr-defined]
+        standard.process._cleanup()
         self._bound = bool(
-            self.daemon or self._die_with_parent or std_process.current_process().daemon
+            self.daemon or self._die_with_parent or standard.process.current_process().daemon
         )
         self._outcome = outcome_file.OutcomeFile()
         try:
@@ -101,12 +107,12 @@ class Process(std_process.BaseProcess):
             raise
         self._sentinel = self._popen.sentinel
         # The target may refer to this object, or be large (bpo-30775).
-        del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
-        std_process._children.add(self)  # type: ignore[attr-defined]
+        del self._target, self._args, self._kwargs
+        standard.process._children.add(self)
 
     def interrupt(self) -> None:
         """Send SIGINT to the process, which raises KeyboardInterrupt there unless it chose otherwise."""
-        self._check_closed()  # type: ignore[attr-defined]
+        self._check_closed()
         self._popen.interrupt()
 
     def close(self) -> None:
@@ -153,10 +159,10 @@ class Process(std_process.BaseProcess):
         return self.result()
 
     def _check_started(self) -> None:
-        self._check_closed()  # type: ignore[attr-defined]
+        self._check_closed()
         if self._popen is None:
             raise ValueError("process not started")
-        assert self._parent_pid == os.getpid(), (  # type: ignore[attr-defined]
+        assert self._parent_pid == os.getpid(), (
             "can only ask a child process for its result"
         )
 
@@ -164,7 +170,7 @@ class Process(std_process.BaseProcess):
         self._check_started()
         if self._popen.wait(timeout) is None:
             raise errors.TimeoutError(f"{self.name} has not ended after {timeout} s")
-        std_process._children.discard(self)  # type: ignore[attr-defined]
+        standard.process._children.discard(self)
 
     def _take_outcome(self) -> Returned:
         with _taking:
@@ -187,15 +193,16 @@ class Process(std_process.BaseProcess):
 
     def run(self) -> Any:
         """What the child does: call the target. A subclass may override it; what it returns is the result."""
-        if self._target:  # type: ignore[attr-defined]
-            return self._target(*self._args, **self._kwargs)  # type: ignore[attr-defined]
+        if self._target:
+            return self._target(*self._args, **self._kwargs)
         return None
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         if self._outcome is not None:
             vars(self)["run"] = captured(self.run, self._outcome)
         try:
-            return cast(int, super()._bootstrap(parent_sentinel))  # type: ignore[misc]
+            code: int = standard.process.BaseProcess._bootstrap(self, parent_sentinel)
+            return code
         finally:
             vars(self).pop("run", None)
 
@@ -225,7 +232,7 @@ async def _readable(fd: int) -> None:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
     own = os.dup(fd)  # the loop knows one reader a descriptor, and several tasks may wait
-    loop.add_reader(own, lambda: future.done() or future.set_result(None))
+    loop.add_reader(own, _set_once, future)
     try:
         await future
     finally:
@@ -233,11 +240,16 @@ async def _readable(fd: int) -> None:
         os.close(own)
 
 
+def _set_once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _forget_siblings() -> None:
     # After a plain os.fork() the parent's children are not ours to end when we exit.
-    for process in list(std_process._children):  # type: ignore[attr-defined]
+    for process in list(standard.process._children):
         if isinstance(process, Process):
-            std_process._children.discard(process)  # type: ignore[attr-defined]
+            standard.process._children.discard(process)
     _taking._at_fork_reinit()  # type: ignore[attr-defined]
 
 
@@ -245,4 +257,4 @@ os.register_at_fork(after_in_child=_forget_siblings)
 
 
 def __getattr__(name: str) -> Any:
-    return getattr(std_process, name)
+    return getattr(standard.process, name)

@@ -72,22 +72,22 @@ class CallbackTests(Suite):
     @pytest.mark.parametrize("method", ["apply_async", "map_async", "starmap_async"])
     def test_an_error_goes_to_the_error_callback_only(self, pool: Pool, method: str) -> None:
         values: list[Any] = []
-        errors: list[BaseException] = []
+        told: list[BaseException] = []
         args = {"apply_async": (3,), "map_async": [1, 2, 3], "starmap_async": [(1,), (2,), (3,)]}
         result = getattr(pool, method)(
-            tasks.fail, args[method], callback=values.append, error_callback=errors.append
+            tasks.fail, args[method], callback=values.append, error_callback=told.append
         )
         result.wait(SOON)
         with pytest.raises(tasks.Oops):
             result.get(SOON)
         assert values == []
-        assert [type(e) for e in errors] == [tasks.Oops]
+        assert [type(e) for e in told] == [tasks.Oops]
 
     def test_a_value_goes_to_the_callback_only(self, pool: Pool) -> None:
-        errors: list[BaseException] = []
-        result = pool.apply_async(tasks.square, (3,), error_callback=errors.append)
+        told: list[BaseException] = []
+        result = pool.apply_async(tasks.square, (3,), error_callback=told.append)
         assert result.get(SOON) == 9
-        assert errors == []
+        assert told == []
 
     def test_callbacks_run_once_each_and_in_order(self) -> None:
         with self.make_pool(1) as pool:
@@ -124,7 +124,7 @@ class CallbackTests(Suite):
     def test_a_callback_that_raises_is_reported_and_not_fatal(
         self, pool: Pool, reports: Reports
     ) -> None:
-        def bad(_: int) -> None:
+        def bad(_: object) -> None:
             raise tasks.Oops(1, "from the callback")
 
         assert pool.apply_async(tasks.square, (3,), callback=bad).get(SOON) == 9

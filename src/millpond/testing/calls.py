@@ -84,7 +84,7 @@ class CallTests(Suite):
         assert pool.apply_async(tasks.nothing).get() is None
 
     def test_apply_async_takes_keywords(self, pool: Pool) -> None:
-        seen: list[int] = []
+        seen: list[Any] = []
         result = pool.apply_async(
             func=tasks.add, args=(1,), kwds={"b": 2}, callback=seen.append, error_callback=None
         )

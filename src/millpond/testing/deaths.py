@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import millpond
+from millpond import errors
 from millpond.testing import poison, tasks
 from millpond.testing.failures import outcomes
 from millpond.testing.suite import SOON, Suite
@@ -45,7 +45,7 @@ class DeathTests(Suite):
     @pytest.mark.parametrize("how", DEATHS)
     def test_a_death_is_the_task_s_error(self, pool: Pool, how: str) -> None:
         workers = {w.pid for w in pool._pool}
-        with pytest.raises(millpond.WorkerDied) as info:
+        with pytest.raises(errors.WorkerDied) as info:
             pool.apply(tasks.die, (how,))
         exitcode, signum = DEATHS[how]
         assert info.value.exitcode == exitcode
@@ -57,7 +57,7 @@ class DeathTests(Suite):
     def test_the_error_names_function_argument_and_reason(
         self, pool: Pool, how: str, word: str
     ) -> None:
-        with pytest.raises(millpond.WorkerDied) as info:
+        with pytest.raises(errors.WorkerDied) as info:
             pool.starmap(tasks.die_on, [(x, 2, how) for x in range(4)], 1)
         text = str(info.value)
         assert "die_on" in text
@@ -67,15 +67,15 @@ class DeathTests(Suite):
 
     @pytest.mark.parametrize("method", ["apply_async", "map_async", "starmap_async"])
     def test_asynchronous_calls_get_it_too(self, pool: Pool, method: str) -> None:
-        errors: list[BaseException] = []
+        told: list[BaseException] = []
         args: dict[str, Any] = {
             "apply_async": ("SIGKILL",), "map_async": ["SIGKILL"], "starmap_async": [("SIGKILL",)],
         }  # fmt: skip
-        result = getattr(pool, method)(tasks.die, args[method], error_callback=errors.append)
-        with pytest.raises(millpond.WorkerDied):
+        result = getattr(pool, method)(tasks.die, args[method], error_callback=told.append)
+        with pytest.raises(errors.WorkerDied):
             result.get(SOON)
-        assert [type(e) for e in errors] == [millpond.WorkerDied]
-        assert isinstance(result.exception(), millpond.WorkerDied)
+        assert [type(e) for e in told] == [errors.WorkerDied]
+        assert isinstance(result.exception(), errors.WorkerDied)
         assert pool.apply(tasks.square, (3,)) == 9
 
     @pytest.mark.parametrize("chunksize", [None, 1, 7, 100])
@@ -95,7 +95,7 @@ class DeathTests(Suite):
         results = [pool.apply_async(tasks.die_on, (x, 13, "SIGKILL")) for x in range(60)]
         for x, result in enumerate(results):
             if x == 13:
-                with pytest.raises(millpond.WorkerDied):
+                with pytest.raises(errors.WorkerDied):
                     result.get(SOON)
             else:
                 assert result.get(SOON) == x
@@ -103,13 +103,13 @@ class DeathTests(Suite):
     def test_every_task_may_kill(self, pool: Pool) -> None:
         results = [pool.apply_async(tasks.die, ("SIGKILL",)) for _ in range(12)]
         for result in results:
-            with pytest.raises(millpond.WorkerDied):
+            with pytest.raises(errors.WorkerDied):
                 result.get(SOON)
         assert pool.map(tasks.square, range(20)) == SQUARES
 
     def test_a_started_task_is_not_run_again(self, pool: Pool, tmp_path: Path) -> None:
         path = tmp_path / "once"
-        with pytest.raises(millpond.WorkerDied):
+        with pytest.raises(errors.WorkerDied):
             pool.apply(tasks.die_once, (str(path), 5))
         assert pool.apply(tasks.die_once, (str(path), 5)) == 5
 
@@ -118,17 +118,17 @@ class DeathTests(Suite):
         got = outcomes(pool.imap(tasks.identity, values))
         assert (got[0], got[2]) == (1, 3)
         assert got[1][0] == "WorkerDied"
-        with pytest.raises(millpond.WorkerDied, match="unpickl"):
+        with pytest.raises(errors.WorkerDied, match="unpickl"):
             pool.apply(tasks.identity, (poison.KillsWhenLoaded("exit0"),))
 
     def test_a_death_while_the_result_is_pickled(self, pool: Pool) -> None:
         others = [pool.apply_async(tasks.square, (x,)) for x in range(20)]
-        with pytest.raises(millpond.WorkerDied, match="pickling"):
+        with pytest.raises(errors.WorkerDied, match="pickling"):
             pool.apply(poison.return_kills_when_dumped)
         assert [r.get(SOON) for r in others] == SQUARES
 
     def test_an_argument_without_a_repr_is_no_obstacle(self, pool: Pool) -> None:
-        with pytest.raises(millpond.WorkerDied):
+        with pytest.raises(errors.WorkerDied):
             pool.apply(poison.die_with_shy_argument, (poison.ReprRaises(),))
 
     def test_the_error_comes_at_once(self, pool: Pool, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ class DeathTests(Suite):
         for worker in pool._pool:
             os.kill(worker.pid, signal.SIGKILL)
         for result in results:
-            with pytest.raises(millpond.WorkerDied):
+            with pytest.raises(errors.WorkerDied):
                 result.get(SOON)
         assert time.monotonic() - began < 2.0
 
@@ -184,7 +184,7 @@ class IdleDeathTests(Suite):
                 kills += 1
             try:
                 got.append(next(results))
-            except millpond.WorkerDied:
+            except errors.WorkerDied:
                 lost += 1
         assert kills >= 1
         assert lost <= kills
@@ -192,7 +192,7 @@ class IdleDeathTests(Suite):
         assert got == sorted(set(got))
 
     def test_a_task_that_closes_every_fd_costs_its_worker_only(self, pool: Pool) -> None:
-        with pytest.raises(millpond.MillpondError):
+        with pytest.raises(errors.MillpondError):
             pool.apply(tasks.close_all_fds)
         assert pool.map(tasks.square, range(20)) == SQUARES
 
@@ -205,7 +205,7 @@ class IdleDeathTests(Suite):
     ) -> None:
         gate = tmp_path / "gate"
         try:
-            with pytest.raises(millpond.WorkerDied):
+            with pytest.raises(errors.WorkerDied):
                 pool.apply_async(_fork_then_die, (str(gate),)).get(SOON)
             assert pool.map(tasks.square, range(20)) == SQUARES
         finally:
@@ -215,7 +215,7 @@ class IdleDeathTests(Suite):
         before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         try:
             with self.make_pool(2) as pool:
-                with pytest.raises(millpond.WorkerDied):
+                with pytest.raises(errors.WorkerDied):
                     pool.apply_async(tasks.die, ("SIGKILL",)).get(SOON)
                 assert pool.map(tasks.square, range(20)) == SQUARES
             pool.join()

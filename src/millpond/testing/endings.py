@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import millpond
+from millpond import errors
 from millpond.testing import tasks
 from millpond.testing.deaths import gone
 from millpond.testing.suite import SOON, Suite
@@ -156,7 +156,7 @@ class AbandonedPoolTests(Suite):
             pool.join()
 
     def test_the_error_for_a_forked_child_is_a_millpond_error(self) -> None:
-        assert issubclass(millpond.PoolForkedError, millpond.MillpondError)
+        assert issubclass(errors.PoolForkedError, errors.MillpondError)
 
 
 def _drop(held: list[Pool]) -> None:

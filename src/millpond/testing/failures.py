@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import millpond
+from millpond import errors
 from millpond.testing import tasks
 from millpond.testing.calls import MAPS, STARMAPS, all_values, one_value
 from millpond.testing.suite import SOON, Suite
@@ -134,14 +134,14 @@ class AbortTests(Suite):
 
     @pytest.mark.parametrize("code", [0, 3, "text", None], ids=repr)
     def test_sys_exit_in_a_task_is_its_failure(self, pool: Pool, code: Any) -> None:
-        with pytest.raises(millpond.TaskAborted, match="SystemExit"):
+        with pytest.raises(errors.TaskAborted, match="SystemExit"):
             pool.apply(tasks.exit_with, (code,))
         assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
 
     def test_another_base_exception_is_its_failure(self, pool: Pool) -> None:
-        with pytest.raises(millpond.TaskAborted, match="Abort") as info:
+        with pytest.raises(errors.TaskAborted, match="Abort") as info:
             pool.apply_async(tasks.abort).get(SOON)
-        assert isinstance(info.value, millpond.MillpondError)
+        assert isinstance(info.value, errors.MillpondError)
         assert isinstance(info.value, Exception)
         assert pool.apply(tasks.square, (3,)) == 9
 
@@ -152,13 +152,13 @@ class AbortTests(Suite):
         ]  # fmt: skip
 
     def test_a_map_with_an_abort_raises_it(self, pool: Pool) -> None:
-        with pytest.raises(millpond.TaskAborted):
+        with pytest.raises(errors.TaskAborted):
             pool.map(_exit_on_odd, range(6))
         seen: list[BaseException] = []
         result = pool.map_async(_exit_on_odd, range(6), error_callback=seen.append)
         result.wait(SOON)
         assert not result.successful()
-        assert [type(e) for e in seen] == [millpond.TaskAborted]
+        assert [type(e) for e in seen] == [errors.TaskAborted]
 
 
 def _exit_on_odd(x: int) -> int:

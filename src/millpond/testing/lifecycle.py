@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import millpond
+from millpond import errors
 from millpond.testing import initializers, tasks
 from millpond.testing.suite import SOON, Suite
 
@@ -214,7 +214,7 @@ class EndingWithWorkTests(Suite):
         if self.kills_workers:
             pool._pool[0].kill()
         else:
-            with pytest.raises(millpond.CannotKill):
+            with pytest.raises(errors.CannotKill):
                 pool._pool[0].kill()
         assert pool.map(tasks.square, range(20)) == [x * x for x in range(20)]
         pool._repopulate_pool()

@@ -30,6 +30,13 @@ class HoldsLock:
         self.lock = threading.Lock()
 
 
+class CallableWithLock(HoldsLock):
+    """A function that cannot be sent."""
+
+    def __call__(self) -> int:
+        return 1
+
+
 def _raise_on_load(number: int) -> NoReturn:
     raise Oops(number, "does not unpickle")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import millpond
+from millpond import errors
 from millpond.testing import initializers, tasks
 from millpond.testing.suite import SOON, Suite
 
@@ -49,7 +49,7 @@ class RecyclingTests(Suite):
             results = [pool.apply_async(tasks.die_on, (x, 7, "SIGKILL")) for x in range(30)]
             for x, result in enumerate(results):
                 if x == 7:
-                    with pytest.raises(millpond.WorkerDied):
+                    with pytest.raises(errors.WorkerDied):
                         result.get(SOON)
                 else:
                     assert result.get(SOON) == x
@@ -80,7 +80,7 @@ class InitializerTests(Suite):
         with self.make_pool(2, maxtasksperchild=1, **options) as pool:
             assert pool.map(initializers.left, ["k"] * 10, 1) == [42] * 10
         with self.make_pool(1, **options) as pool:
-            with pytest.raises(millpond.WorkerDied):
+            with pytest.raises(errors.WorkerDied):
                 pool.apply(tasks.die, ("SIGKILL",))
             assert pool.apply(initializers.left, ("k",)) == 42
 
@@ -90,7 +90,7 @@ class InitializerTests(Suite):
             "initializer": initializers.refuse, "initargs": (str(journal), 7),
         }  # fmt: skip
         with self.make_pool(2, **options) as pool:
-            with pytest.raises(millpond.InitializerError) as info:
+            with pytest.raises(errors.InitializerError) as info:
                 pool.map(tasks.square, range(10))
             text = f"{info.value} {info.value.__cause__}"
             assert "refuse" in text
@@ -103,7 +103,7 @@ class InitializerTests(Suite):
         options: dict[str, Any] = {
             "initializer": initializers.die_at_start, "initargs": (str(journal), how),
         }  # fmt: skip
-        with self.make_pool(2, **options) as pool, pytest.raises(millpond.InitializerError):
+        with self.make_pool(2, **options) as pool, pytest.raises(errors.InitializerError):
             pool.apply_async(tasks.square, (1,)).get(SOON)
         assert 1 <= tasks.executions(journal) <= 10
 
@@ -112,7 +112,7 @@ class InitializerTests(Suite):
         options: dict[str, Any] = {
             "initializer": initializers.exit_at_start, "initargs": (str(journal),),
         }  # fmt: skip
-        with self.make_pool(2, **options) as pool, pytest.raises(millpond.InitializerError):
+        with self.make_pool(2, **options) as pool, pytest.raises(errors.InitializerError):
             next(pool.imap(tasks.square, range(5)))
         assert 1 <= tasks.executions(journal) <= 2
 
@@ -124,7 +124,7 @@ class InitializerTests(Suite):
         pool = self.make_pool(2, **options)
         results = [pool.apply_async(tasks.square, (x,)) for x in range(20)]
         for result in results:
-            with pytest.raises(millpond.InitializerError):
+            with pytest.raises(errors.InitializerError):
                 result.get(SOON)
         pool.close()
         pool.join()

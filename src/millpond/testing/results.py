@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import millpond
+from millpond import errors
 from millpond.testing import tasks
 from millpond.testing.suite import SOON, Suite
 
@@ -210,8 +210,8 @@ class PendingResultTests(Suite):
         assert mapped.get(0) == [r.get(0) for r in results]
 
     def test_an_interrupted_task_is_its_failure(self, pool: Pool) -> None:
-        with pytest.raises(millpond.TaskAborted, match="KeyboardInterrupt"):
+        with pytest.raises(errors.TaskAborted, match="KeyboardInterrupt"):
             pool.apply(tasks.interrupt)
-        with pytest.raises(millpond.TaskAborted):
+        with pytest.raises(errors.TaskAborted):
             pool.map(tasks.interrupt, range(3))
         assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]

@@ -6,6 +6,7 @@ leaks by itself; a test that would hang fails instead (`TIME_LIMIT`); nothing sl
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from millpond import Pool
 
-TIME_LIMIT = 90
+TIME_LIMIT = float(os.environ.get("MILLPOND_TEST_TIME_LIMIT", "60"))
 """Seconds after which a test of this suite is taken to hang, and fails."""
 
 SOON = 20.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import millpond
+from millpond import errors
 from millpond.testing import initializers, tasks
 from millpond.testing.suite import Suite
 
@@ -58,7 +59,7 @@ class SurroundingsTests(Suite):
         assert "1 busy" in repr(pool)
         gate.touch()
         result.get()
-        with pytest.raises(millpond.WorkerDied):
+        with pytest.raises(errors.WorkerDied):
             pool.apply(tasks.die, ("SIGKILL",))
         assert "1 lost" in repr(pool)
 

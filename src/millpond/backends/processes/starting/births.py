@@ -11,11 +11,10 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from multiprocessing import resource_tracker, util
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from millpond.backends.processes.starting import binding, child, commands, preloading
-from millpond.backends.processes.starting.direct import fork_sealed
+from millpond.backends.processes.starting import binding, child, commands, preloading, standard
+from millpond.backends.processes.starting.direct import ALL_SIGNALS, fork_sealed
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.server import Server, settle_in
 
@@ -32,70 +31,75 @@ class Birth(NamedTuple):
 
 def fork(inherited: Mapping[str, object]) -> Birth:
     """A copy of this process that serves."""
-    util._flush_std_streams()  # type: ignore[attr-defined]
-    parent = os.getpid()
-    on_child_signal = signal.getsignal(signal.SIGCHLD)
-    collects = gc.isenabled()
-    parent_fd = os.pidfd_open(parent)
+    standard.util._flush_std_streams()
+    copy = _Copy(inherited)
     ours, theirs = socket.socketpair()
-
-    def serve(mask: set[int]) -> NoReturn:
-        code = 1
-        try:
-            settle_in()
-            ours.close()
-            binding.prepare()
-            own = os.getpid()
-
-            def run(fds: Sequence[int]) -> NoReturn:
-                code = 1
-                try:
-                    child.begin_forked()
-                    opening, pickled, outcome = child.open_payload(fds[0], fds[1:])
-                    if opening["bound"]:
-                        binding.bind_to_thread(own)
-                    if on_child_signal is not None:
-                        signal.signal(signal.SIGCHLD, on_child_signal)
-                    child.wake(mask)
-                    if not collects:
-                        gc.disable()
-                    code = child.run_sent(opening, pickled, outcome, parent_fd, inherited)
-                except Exception:
-                    child.report()
-                finally:
-                    child.leave_forked(code)
-
-            if os.getppid() == parent:
-                Server(theirs, parent_fd).serve(run)
-            code = 0
-        except Exception:
-            child.report()
-        finally:
-            os._exit(code)
-
     try:
-        pid = fork_sealed(serve)
+        pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask))
         return _watched(pid, ours)
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-        os.close(parent_fd)
+        os.close(copy.parent_fd)
+
+
+class _Copy:
+    """What the copy knows of its parent, and its two lives: as the server, and as each of its children."""
+
+    def __init__(self, inherited: Mapping[str, object]) -> None:
+        self.inherited = inherited
+        self.parent = os.getpid()
+        self.parent_fd = os.pidfd_open(self.parent)
+        self.collects = gc.isenabled()
+        self.on_child_signal: Any = signal.getsignal(signal.SIGCHLD)
+        self.mask: set[int] = set()
+
+    def serve(self, ours: socket.socket, control: socket.socket, mask: set[int]) -> NoReturn:
+        code = 1
+        try:
+            settle_in()
+            ours.close()
+            binding.prepare()
+            self.mask = mask
+            self.pid = os.getpid()
+            if os.getppid() == self.parent:
+                Server(control, self.parent_fd).serve(self.run_child)
+            code = 0
+        except Exception:
+            child.report()
+        finally:
+            os._exit(code)
+
+    def run_child(self, fds: Sequence[int]) -> NoReturn:
+        code = 1
+        try:
+            child.begin_forked()
+            opening, pickled, outcome = child.open_payload(fds[0], fds[1:])
+            if opening["bound"]:
+                binding.bind_to_thread(self.pid)
+            if self.on_child_signal is not None:
+                signal.signal(signal.SIGCHLD, self.on_child_signal)
+            child.wake(self.mask, self.collects)
+            code = child.run_sent(opening, pickled, outcome, self.parent_fd, self.inherited)
+        except Exception:
+            child.report()
+        finally:
+            child.leave_forked(code)
 
 
 def execute(preload: Sequence[str] | None) -> Birth:
     """A fresh interpreter that serves, after it has imported ``preload``."""
-    parent_fd = os.pidfd_open(os.getpid())
+    orders = parent_fd = -1
     ours, theirs = socket.socketpair()
-    fds = [parent_fd, theirs.fileno()]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    orders = -1
     try:
-        tracker = resource_tracker.getfd()
+        parent_fd = os.pidfd_open(os.getpid())
+        tracker = standard.resource_tracker().getfd()
         orders = preloading.orders(preload, os.getpid(), tracker)
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pid = commands.run("serve", orders, fds, [tracker])
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        pid = commands.run("serve", orders, [parent_fd, theirs.fileno()], [tracker])
         return _watched(pid, ours)
     except BaseException:
         ours.close()
@@ -103,7 +107,7 @@ def execute(preload: Sequence[str] | None) -> Birth:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        close_all(parent_fd, *(() if orders < 0 else (orders,)))
+        close_all(*(fd for fd in (parent_fd, orders) if fd >= 0))
 
 
 def _watched(pid: int, ours: socket.socket) -> Birth:

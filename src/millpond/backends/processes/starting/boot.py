@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from multiprocessing import resource_tracker, util
 from typing import BinaryIO, NoReturn
 
 from millpond.backends.processes.starting import (
@@ -14,9 +13,10 @@ from millpond.backends.processes.starting import (
     child,
     payload,
     preloading,
+    standard,
     surroundings,
 )
-from millpond.backends.processes.starting.server import Server, settle_in
+from millpond.backends.processes.starting.server import Server, say_busy, settle_in
 
 
 def spawned(orders: BinaryIO, parent_fd: int | None = None) -> NoReturn:
@@ -37,14 +37,15 @@ def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
     facts = preloading.read(orders)
     if os.getppid() != facts["parent"]:
         os._exit(0)
-    tracker = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker = standard.resource_tracker()
     tracker._fd = facts["tracker"]
     binding.prepare()
-    preloading.carry_out(facts, orders.fileno())
+    control = socket.socket(fileno=control_fd)
+    preloading.carry_out(facts, orders.fileno(), lambda: say_busy(control))
     orders.close()
     os.close(facts["tracker"])
     tracker._fd = None
-    util._close_stdin()  # type: ignore[attr-defined]
+    standard.util._close_stdin()
     own = os.getpid()
 
     def run(fds: Sequence[int]) -> NoReturn:
@@ -63,7 +64,7 @@ def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
         finally:
             child.leave_forked(code)
 
-    Server(socket.socket(fileno=control_fd), parent_fd).serve(run)
+    Server(control, parent_fd).serve(run)
     os._exit(0)
 
 

@@ -13,11 +13,11 @@ import pickle
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from multiprocessing import popen_fork, process, spawn, util
+from multiprocessing import popen_fork
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from millpond.backends.processes.starting import main_module, payload
+from millpond.backends.processes.starting import main_module, payload, standard
 from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.backends.processes.starting.returned import leave
 from millpond.worker.outcome import seal_error
@@ -32,7 +32,8 @@ def enter(process_obj: BaseProcess, outcome: OutcomeFile | None, parent_fd: int 
     fields["_outcome"] = outcome
     if outcome is not None:
         outcome.adopt()
-    code: int = process_obj._bootstrap(parent_sentinel=parent_fd)  # type: ignore[attr-defined]
+    started: Any = process_obj
+    code: int = started._bootstrap(parent_sentinel=parent_fd)
     return code
 
 
@@ -40,7 +41,7 @@ def begin_forked() -> None:
     """A forked child forgets the exit functions that it inherited."""
     if _RUNS_EXIT_FUNCTIONS:
         atexit._clear()
-        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        atexit.register(standard.util._exit_function)
 
 
 def leave_forked(code: int) -> NoReturn:
@@ -52,16 +53,17 @@ def leave_forked(code: int) -> NoReturn:
         os._exit(code)
 
 
-def wake(mask: Iterable[int]) -> None:
+def wake(mask: Iterable[int], collects: bool = True) -> None:
     """A server's child begins to take signals; none that came before was for it."""
-    gc.enable()
+    if collects:
+        gc.enable()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def report() -> None:
     """Show the exception that kept the process from running."""
     sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-    util._flush_std_streams()  # type: ignore[attr-defined]
+    standard.util._flush_std_streams()
 
 
 def open_payload(fd: int, fds: Sequence[int]) -> tuple[payload.Opening, bytes, OutcomeFile | None]:
@@ -81,13 +83,13 @@ def run_sent(
     inherited: Mapping[str, object] | None,
 ) -> int:
     """Load the process that was sent, and run it; its exit code."""
-    current: Any = process.current_process()
+    current = standard.process.current_process()
     if outcome is not None:
         outcome.adopt()
     current._inheriting = True  # what multiprocessing calls the time in which nothing may be started
     try:
         if "preparation" in opening:
-            spawn.prepare(pickle.loads(opening["preparation"]))
+            standard.spawn.prepare(pickle.loads(opening["preparation"]))
         if opening.get("main") is not None:
             main_module.load(opening["main"])
         process_obj = payload.unpack(process_pickle, inherited)

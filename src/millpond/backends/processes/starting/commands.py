@@ -9,7 +9,9 @@ from __future__ import annotations
 import marshal
 import sys
 from collections.abc import Sequence
-from multiprocessing import process, spawn, util
+from typing import Any
+
+from millpond.backends.processes.starting import standard
 
 _CODE = (
     "import marshal,sys;"
@@ -23,10 +25,10 @@ def run(entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int] = 
     """Run ``boot.entry(f, *fds)`` in a fresh interpreter, ``f`` reading ``orders``; its pid."""
     numbers = ",".join(["f", *map(str, fds)])
     code = _CODE.format(first=orders, entry=entry, numbers=numbers)
-    program = spawn.get_executable()  # type: ignore[attr-defined]
-    flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    program: Any = standard.spawn.get_executable()
+    flags: list[str] = standard.util._args_from_interpreter_flags()
     command = [program, *flags, "-c", code, "--multiprocessing-fork"]
-    pid: int = util.spawnv_passfds(  # type: ignore[attr-defined]
+    pid: int = standard.util.spawnv_passfds(
         program, command, sorted({orders, *fds, *inherited})
     )
     return pid
@@ -34,6 +36,6 @@ def run(entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int] = 
 
 def module_path() -> bytes:
     """What stands at the front of ``orders``."""
-    original = process.ORIGINAL_DIR  # type: ignore[attr-defined]
+    original = standard.process.ORIGINAL_DIR
     path = [original if entry == "" else entry for entry in sys.path]
     return marshal.dumps([entry for entry in path if isinstance(entry, str)])

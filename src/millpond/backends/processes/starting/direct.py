@@ -13,7 +13,7 @@ from millpond.backends.processes.starting import binding, child
 from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.backends.processes.starting.popen import Popen, close_all, open_pidfd
 
-_ALL_SIGNALS = signal.valid_signals()
+ALL_SIGNALS = signal.valid_signals()
 
 
 def fork_sealed(in_child: Callable[[set[int]], NoReturn]) -> int:
@@ -23,7 +23,7 @@ def fork_sealed(in_child: Callable[[set[int]], NoReturn]) -> int:
     """
     mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         pid = os.fork()
         if pid == 0:
             in_child(mask)

@@ -14,8 +14,9 @@ import io
 import os
 import sys
 import types
-from multiprocessing import process, spawn
 from typing import Any
+
+from millpond.backends.processes.starting import standard
 
 _importing = False
 
@@ -47,8 +48,8 @@ def source() -> Source | None:
     path = getattr(main, "__file__", None)
     if path is None or hasattr(sys, "ps1"):
         return None
-    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
-        path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
+    if not os.path.isabs(path) and standard.process.ORIGINAL_DIR is not None:
+        path = os.path.join(standard.process.ORIGINAL_DIR, path)
     if os.path.splitext(os.path.basename(path))[0] == "ipython" or not os.path.isfile(path):
         return None
     return "path", os.path.normpath(path)
@@ -67,7 +68,7 @@ def load(where: Source) -> None:
         if getattr(current, "__file__", None) == value:
             return
         module, code = _from_path(value)
-    spawn.old_main_modules.append(current)  # type: ignore[attr-defined]
+    standard.spawn.old_main_modules.append(current)
     _importing = True
     try:
         _run(module, code)

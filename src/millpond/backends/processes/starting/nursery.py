@@ -8,38 +8,35 @@ fresh interpreter that has imported what this process has: the fork server.
     process._server = nursery           # any millpond Process, before its start()
     process.start()
 
-Rules: requests are serialised by one lock, which any thread may take, and bounded in time; what the
-server says is captured in one step, so an exception from a signal handler loses nothing; a start that
+Rules: requests are serialised by one lock, which any thread may take, and bounded in time; a start that
 was given up leaves no child behind; a forked copy of this process closes its end and asks nothing.
 """
 
 from __future__ import annotations
 
-import array
 import itertools
 import os
 import signal
-import socket
 import threading
-import time
 import weakref
-from collections import deque
-from collections.abc import Mapping, Sequence
-from multiprocessing import util
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from millpond.backends.processes.starting import births, payload, server
+from millpond.backends.processes.starting import births, payload, server, standard
+from millpond.backends.processes.starting.conversation import (
+    Conversation,
+    NurseryError,
+    no_descriptor,
+)
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 
-PATIENCE = 30
+__all__ = ["Child", "Nursery", "NurseryError", "current_fork_server", "fork_server", "shutdown"]
+
+PATIENCE = 30.0
 """Seconds without a sign of life after which a start is given up."""
 
-_ANSWER_SPACE = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
+_GRACE = 1.0
 _here: weakref.WeakSet[Nursery] = weakref.WeakSet()
-
-
-class NurseryError(OSError):
-    """The server that forks processes has ended, or does not answer."""
 
 
 class Child(Protocol):
@@ -60,12 +57,15 @@ class Nursery:
         self._control = birth.control
         self._pidfd = birth.pidfd
         self._lock = threading.RLock()
-        self._numbers = itertools.count(1)
-        self._inbox: deque[Any] = deque()
+        self._numbers = itertools.count(server.END + 1)
         self._asked: dict[int, Child] = {}
         self._children: weakref.WeakValueDictionary[int, Child] = weakref.WeakValueDictionary()
+        this = weakref.ref(self)  # no cycle: it ends as soon as nobody needs it
+        self._talk = Conversation(birth.control, birth.pid, lambda *a: _pass_on(this, *a))
         # Last of all at exit: what multiprocessing joins there must still be told of.
-        self._finalizer = util.Finalize(self, births.end, (birth,), exitpriority=-100)
+        self._finalizer: Any = standard.util.Finalize(
+            self, births.end, (birth,), exitpriority=-100
+        )
         _here.add(self)
 
     @classmethod
@@ -79,23 +79,23 @@ class Nursery:
         return cls(births.execute(preload), None)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()
+        return type(None), ()  # a process that is sent to a child does not take its server along
 
     def alive(self) -> bool:
         """Whether the server runs."""
-        return self._control.fileno() >= 0 and not wait_readable(self._pidfd, 0)
+        return self._talk.open and not wait_readable(self._pidfd, 0)
 
     def start(self, child: Child, payload_fd: int, fds: Sequence[int], bound: bool) -> None:
         """Have ``child`` forked; it is told before this returns. Raises NurseryError."""
         if len(fds) >= server.MOST_FDS:
             raise ValueError("too many fds")
         if not self._lock.acquire(timeout=PATIENCE):
-            raise self._silent()
+            raise self._talk.silence(PATIENCE)
         number = next(self._numbers)
         try:
             self._asked[number] = child
-            self._send(server.REQUEST.pack(number, len(fds) + 1, bound), [payload_fd, *fds])
-            self._await(lambda: number not in self._asked, PATIENCE)
+            self._talk.send(server.REQUEST.pack(number, len(fds) + 1, bound), [payload_fd, *fds])
+            self._talk.listen(lambda: number not in self._asked, PATIENCE)
         except BaseException:
             if self._asked.pop(number, None) is not None:
                 payload.give_up(payload_fd)
@@ -103,88 +103,40 @@ class Nursery:
         finally:
             self._lock.release()
 
-    def learn_end(self, child: Child, known: Any, patience: float = 5.0) -> None:
-        """Read what the server says until ``known()``; ``child``'s pidfd says already that it ended."""
+    def learn_end(self, known: Callable[[], bool], patience: float = 5.0) -> None:
+        """Hear how a child ended whose pidfd shows that it did, until ``known()``."""
         if not self._lock.acquire(timeout=patience):
             return
         try:
-            self._await(known, patience)
+            self._talk.listen(known, patience)
         except OSError:
-            pass
+            pass  # nobody can tell
         finally:
             self._lock.release()
 
     def retire(self) -> None:
         """Take no more requests; the server ends once its children have."""
-        try:
-            self._control.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+        self._talk.half_close()
 
     def close(self) -> None:
         """End the server and the children that are bound to this process; bounded."""
-        if self._lock.acquire(timeout=1):
+        if self._lock.acquire(timeout=_GRACE):
             try:
-                self._send(server.REQUEST.pack(server.END, 0, 0), [])
-                self._await(lambda: False, 1)  # until it hangs up: how its children ended
+                self._talk.send(server.REQUEST.pack(server.END, 0, 0), [])
+                self._talk.listen(lambda: False, _GRACE)  # until it hangs up: how they ended
             except OSError:
                 pass
             finally:
                 self._lock.release()
         self._finalizer()
 
-    # --- the conversation ---
+    def wait(self, timeout: float) -> bool:
+        """Wait for the server's end."""
+        return not self._talk.open or wait_readable(self._pidfd, timeout)
 
-    def _send(self, data: bytes, fds: list[int]) -> None:
-        if self._control.fileno() < 0:
-            raise self._gone()
-        try:
-            socket.send_fds(self._control, [data], fds) if fds else self._control.send(data)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise self._gone() from error
-
-    def _await(self, done: Any, patience: float) -> None:
-        """Handle what comes until ``done()``, as long as there are signs of life."""
-        # Counted in slices, not by the clock: a program that was stopped and goes on has lost only one.
-        slices = left = max(1, round(patience * 10))
-        while not self._handle_all() and not done():
-            if self._control.fileno() < 0:
-                raise self._gone()
-            if wait_readable(self._control.fileno(), 0.1):
-                if not self._receive():
-                    if self._handle_all() or not done():
-                        raise self._gone()
-                    return
-                left = slices
-            else:
-                left -= 1
-                if left == 0:
-                    raise self._silent()
-
-    def _receive(self) -> bool:
-        """Take one answer off the socket; False at its end."""
-        try:
-            # One call from C to C: no signal handler runs between reading and keeping.
-            self._inbox.extend(
-                map(self._control.recvmsg, (server.ANSWER.size,), (_ANSWER_SPACE,), (_FLAGS,))
-            )
-        except ConnectionResetError:
-            return False
-        return bool(self._inbox[-1][0])
-
-    def _handle_all(self) -> bool:
-        """Handle what was received; each answer is forgotten only after it was handled."""
-        while self._inbox:
-            data, ancillary, _, _ = self._inbox[0]
-            if data:
-                self._handle(data, ancillary)
-            self._inbox.popleft()
-        return False
-
-    def _handle(self, data: bytes, ancillary: Any) -> None:
-        what, value, number, pid = server.ANSWER.unpack(data)
+    def answer(self, what: int, value: int, number: int, pid: int, pidfd: int) -> None:
+        """The server says something."""
         if what == server.STARTED:
-            pidfd = array.array("i", ancillary[0][2])[0] if ancillary else -1
             self._started(number, pid, pidfd)
         elif what == server.FAILED:
             if self._asked.pop(number, None) is not None:
@@ -196,30 +148,32 @@ class Nursery:
 
     def _started(self, number: int, pid: int, pidfd: int) -> None:
         child = self._asked.get(number)
-        if child is not None:
+        if child is not None and pidfd >= 0:
             self._children[pid] = child
             child.born(pid, pidfd)
             self._asked.pop(number, None)
-        elif pid not in self._children:  # its start was given up
-            if pidfd >= 0:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                os.close(pidfd)
+        elif pid not in self._children:  # its start was given up, or we have no descriptor left
+            self._asked.pop(number, None)
+            os.kill(pid, signal.SIGKILL)
+            if pidfd < 0:
+                raise no_descriptor()
+            os.close(pidfd)
 
-    def _gone(self) -> NurseryError:
-        return NurseryError(f"the process that forks children (pid {self.pid}) has ended")
-
-    def _silent(self) -> NurseryError:
-        return NurseryError(
-            f"the process that forks children (pid {self.pid}) has not answered for {PATIENCE} s;"
-            " is it stopped?"
-        )
-
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """In a forked copy of this process: the server is the original's."""
-        close_all(self._control.detach(), self._pidfd)
+        self._talk.let_go()
+        close_all(self._pidfd)
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
-_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+def _pass_on(
+    nursery: weakref.ref[Nursery], what: int, value: int, number: int, pid: int, fd: int
+) -> None:
+    listener = nursery()
+    if listener is not None:
+        listener.answer(what, value, number, pid, fd)
+
+
 _fork_server: Nursery | None = None
 _fork_server_lock = threading.Lock()
 
@@ -242,23 +196,20 @@ def current_fork_server() -> Nursery | None:
 
 
 def shutdown() -> None:
-    """End the fork server, once its children have ended."""
+    """End the fork server; where children of it still run, it ends after the last of them."""
     global _fork_server
     with _fork_server_lock:
         old, _fork_server = _fork_server, None
     if old is not None:
         old.retire()
-        deadline = time.monotonic() + 1
-        while old.alive() and time.monotonic() < deadline:
-            wait_readable(old._pidfd, 0.1)
-        if not old.alive():
+        if old.wait(_GRACE):
             old.close()
 
 
 def _in_child() -> None:
     global _fork_server
     for nursery in list(_here):
-        nursery._let_go()
+        nursery.let_go()
     _here.clear()
     _fork_server = None
     _fork_server_lock._at_fork_reinit()  # type: ignore[attr-defined]

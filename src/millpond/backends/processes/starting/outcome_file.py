@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-import tempfile
 import threading
 
 _HEADER = struct.Struct("<8sQ")
@@ -26,6 +25,8 @@ def unnamed_file(label: str) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create(label, os.MFD_CLOEXEC)
     else:
+        import tempfile
+
         fd, path = tempfile.mkstemp(prefix=label)
         os.unlink(path)
     if fd > 2:
@@ -62,9 +63,10 @@ class OutcomeFile:
     """The parent makes it, the child writes it once, the parent takes what is in it."""
 
     def __init__(self, fd: int | None = None) -> None:
-        self.fd: int | None = unnamed_file("millpond-outcome") if fd is None else fd
+        own = unnamed_file("millpond-outcome") if fd is None else fd
+        self.fd: int | None = own
         self._writer = 0
-        _open_here.add(self.fd)  # type: ignore[arg-type]
+        _open_here.add(own)
 
     def write(self, outcome: bytes) -> None:
         """Leave an outcome; only its process may, not a copy that the process forked."""
@@ -89,6 +91,7 @@ class OutcomeFile:
     def adopt(self) -> None:
         """In the child: the file is ours to write."""
         self._writer = os.getpid()
+        self.keep_across_fork(False)
 
     def keep_across_fork(self, keep: bool) -> None:
         """This thread's next fork is the child that the file is for."""

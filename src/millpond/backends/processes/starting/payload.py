@@ -11,20 +11,17 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping, Sequence
-from multiprocessing import resource_tracker, spawn
-from multiprocessing.context import set_spawning_popen  # type: ignore[attr-defined]
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, BinaryIO
 
-from millpond.backends.processes.starting import main_module
+from millpond.backends.processes.starting import main_module, standard
 from millpond.backends.processes.starting.outcome_file import OutcomeFile, unnamed_file, write_at
 from millpond.worker import by_value
 
 Opening = dict[str, Any]
 
 _received: Sequence[int] = ()
-_tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
 
 
 class Descriptor:
@@ -54,18 +51,19 @@ class Packer:
     def for_copy(self, names: by_value.Names) -> tuple[Opening, bytes]:
         """For a child of a forked copy of this process: objects that it has travel by their names."""
         opening = self._opening()
-        if _tracker._fd is not None:
-            opening["tracker"] = self.duplicate_for_child(_tracker._fd)
+        tracker_fd = standard.resource_tracker()._fd
+        if tracker_fd is not None:
+            opening["tracker"] = self.duplicate_for_child(tracker_fd)
         return opening, self._pickled(main_importable=True, names=names)
 
     def for_fresh(self, method: str) -> tuple[Opening, bytes]:
         """For a child that shares nothing; ``method`` is what the user asked for."""
-        data = spawn.get_preparation_data(self.process_obj.name)
+        data = standard.spawn.get_preparation_data(self.process_obj.name)
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
         main = main_module.source() if method != "fork" else None
         opening = self._opening()
-        opening["tracker"] = self.duplicate_for_child(resource_tracker.getfd())
+        opening["tracker"] = self.duplicate_for_child(standard.resource_tracker().getfd())
         opening["main"] = main
         opening["preparation"] = self._dump(data)
         return opening, self._pickled(main_importable=main is not None, names=None)
@@ -79,17 +77,17 @@ class Packer:
         return opening
 
     def _dump(self, obj: object) -> bytes:
-        set_spawning_popen(self)
+        standard.context.set_spawning_popen(self)
         try:
             return bytes(ForkingPickler.dumps(obj))
         finally:
-            set_spawning_popen(None)
+            standard.context.set_spawning_popen(None)
 
     def _pickled(self, *, main_importable: bool, names: by_value.Names | None) -> bytes:
         fields = vars(self.process_obj)
         before = list(self.fds)
         hidden = {name: fields.pop(name, None) for name in ("_server", "_outcome")}
-        set_spawning_popen(self)
+        standard.context.set_spawning_popen(self)
         try:
             return by_value.dumps(
                 self.process_obj,
@@ -98,7 +96,7 @@ class Packer:
                 again=lambda: self.fds.__setitem__(slice(None), before),
             )
         finally:
-            set_spawning_popen(None)
+            standard.context.set_spawning_popen(None)
             fields.update(hidden)
 
 
@@ -137,8 +135,9 @@ def receive(fds: Sequence[int], opening: Opening) -> OutcomeFile | None:
     global _received
     _received = fds
     if "tracker" in opening:
-        _tracker._fd = fds[opening["tracker"]]
-        _tracker._pid = None
+        tracker = standard.resource_tracker()
+        tracker._fd = fds[opening["tracker"]]
+        tracker._pid = None
     return OutcomeFile(fds[opening["outcome"]]) if "outcome" in opening else None
 
 

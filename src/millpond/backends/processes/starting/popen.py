@@ -13,8 +13,9 @@ import select
 import signal
 import threading
 import time
-from multiprocessing import util
 from typing import TYPE_CHECKING, Any
+
+from millpond.backends.processes.starting import standard
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -23,6 +24,9 @@ UNKNOWN = 255
 """The exit code of a child whose status nobody can tell any more."""
 
 _LONGEST_POLL = 3600.0
+
+_EXIT_GRACE = 0.8
+"""Seconds that a daemonic child has between SIGTERM and SIGKILL when its parent's interpreter exits."""
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -77,7 +81,7 @@ class Popen:
     sentinel: int
 
     def __init__(self, process_obj: BaseProcess) -> None:
-        util._flush_std_streams()  # type: ignore[attr-defined]
+        standard.util._flush_std_streams()
         self.returncode: int | None = None
         self.exit_unknown = False
         self.finalizer: Any = None
@@ -85,6 +89,8 @@ class Popen:
         # Re-entrant: a signal handler that asks for the exit code may interrupt the reaping.
         self._lock = threading.RLock()
         self._pidfd: int | None = None
+        self._daemonic = bool(process_obj.daemon)
+        self._terminated_at: float | None = None
         self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
@@ -111,7 +117,7 @@ class Popen:
         self._close_at_end(self.sentinel)
 
     def _close_at_end(self, *fds: int) -> None:
-        self.finalizer = util.Finalize(self, close_all, fds)
+        self.finalizer = standard.util.Finalize(self, close_all, fds)
 
     def _discard(self) -> None:
         """The child exists but cannot be watched: end it rather than lose it."""
@@ -167,10 +173,22 @@ class Popen:
         if self._owner != os.getpid():
             return self.returncode
         while self.returncode is None:
+            if timeout is None and self._is_overdue_at_exit():
+                self.kill()
             if not wait_readable(self.sentinel, timeout):
                 return None
             self._reap()
         return self.returncode
+
+    def _is_overdue_at_exit(self) -> bool:
+        """Whether the exiting interpreter told this daemonic child to end, and it will not.
+
+        multiprocessing would wait for it for ever.
+        """
+        if not (self._daemonic and self._terminated_at and standard.util.is_exiting()):
+            return False
+        grace = self._terminated_at + _EXIT_GRACE - time.monotonic()
+        return not wait_readable(self.sentinel, max(0.0, grace))
 
     # --- signals ---
 
@@ -194,6 +212,7 @@ class Popen:
 
     def terminate(self) -> None:
         """Send SIGTERM."""
+        self._terminated_at = time.monotonic()
         self._send_signal(signal.SIGTERM)
 
     def kill(self) -> None:

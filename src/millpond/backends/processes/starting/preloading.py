@@ -12,13 +12,15 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-from millpond.backends.processes.starting import commands
+from millpond.backends.processes.starting import commands, standard
 from millpond.backends.processes.starting.outcome_file import unnamed_file, write_at
 
 _DEFAULT = ["__main__"]
+_MOST_DROPPED = 5
 
 
 def orders(preload: Sequence[str] | None, parent: int, tracker: int) -> int:
@@ -40,9 +42,7 @@ def _write(fd: int, facts: dict[str, Any]) -> None:
 
 def _chosen() -> tuple[list[str], bool]:
     """What the user named; else our own choice, which is to be quiet."""
-    from multiprocessing import forkserver
-
-    named: list[str] = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]
+    named = standard.preload_modules()
     if named != _DEFAULT:
         return [name for name in named if name != "__main__"], False
     return imported(), True
@@ -66,25 +66,37 @@ def read(file: BinaryIO) -> dict[str, Any]:
     return facts
 
 
-def carry_out(facts: dict[str, Any], orders_fd: int) -> None:
-    """In the server: import what was ordered; begins again without a module that leaves a thread."""
+def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[], None]) -> None:
+    """In the server: import what was ordered, saying ``alive()`` now and then.
+
+    Begins again, in a new image of the process, without a module that left a thread.
+    """
     silence = _Silence() if facts["quiet"] else None
+    said = time.monotonic()
     try:
         for name in facts["preload"]:
             if name in sys.modules:
                 continue
             _import(name)
             if threading.active_count() > 1:
-                facts["preload"] = [
-                    other for other in facts["preload"] if not f"{other}.".startswith(f"{name}.")
-                ]
+                _drop(name, facts)
                 _write(orders_fd, facts)
                 if silence is not None:
                     silence.end()
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+            if time.monotonic() - said > 1.0:
+                alive()
+                said = time.monotonic()
     finally:
         if silence is not None:
             silence.end()
+
+
+def _drop(name: str, facts: dict[str, Any]) -> None:
+    """Leave the module out, and its submodules; after some of these, leave out everything."""
+    facts["dropped"] = facts.get("dropped", 0) + 1
+    left = [other for other in facts["preload"] if not f"{other}.".startswith(f"{name}.")]
+    facts["preload"] = left if facts["dropped"] < _MOST_DROPPED else []
 
 
 def _import(name: str) -> None:

@@ -63,7 +63,7 @@ class ServedPopen(Popen):
     def _reap(self) -> None:
         if self.returncode is None and wait_readable(self.sentinel, 0):
             assert self._server is not None
-            self._server.learn_end(self, lambda: self.returncode is not None)
+            self._server.learn_end(lambda: self.returncode is not None)
             if self.returncode is None:
                 self._lost()
 

@@ -26,7 +26,7 @@ from millpond.backends.processes.starting.popen import close_all
 
 REQUEST = struct.Struct("<QII")  # the request's number; its descriptors; 1: bound to the parent's life
 ANSWER = struct.Struct("<IiQQ")  # what; errno or status; the request's number; the pid
-STARTED, FAILED, EXITED = range(1, 4)
+STARTED, FAILED, EXITED, BUSY = range(1, 5)
 END = 0
 """The number of the request to end at once, with the bound children."""
 
@@ -161,6 +161,14 @@ class Server:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 except OSError:
                     pass
+
+
+def say_busy(control: socket.socket) -> None:
+    """A sign of life while nothing can be answered yet."""
+    try:
+        control.send(ANSWER.pack(BUSY, 0, 0, 0), socket.MSG_DONTWAIT)
+    except OSError:
+        pass  # nobody listens, or enough was said
 
 
 def settle_in() -> None:
