@@ -27,13 +27,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, Protocol
 
 from millpond import errors
 from millpond.backends.base import Backend, Report
 from millpond.callbacks import CallbackThread
-from millpond.core.commands import Command, Kill, Recall, Send, Settle, Start, Stop
+from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Start, Stop
 from millpond.core.events import (
     Closing,
     Dropped,
@@ -51,7 +52,8 @@ from millpond.core.events import (
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
 from millpond.interrupts import Deferral, may_drive
-from millpond.job import CallStream, Job, MapJob, StreamJob
+from millpond.job import CallStream, Held, Job, MapJob, StreamJob
+from millpond.report import report
 from millpond.results import AsyncResult
 from millpond.worker.codec import CALL
 
@@ -74,7 +76,7 @@ class Engine:
         self._backend = backend
         self._clock = time.monotonic
         self._pid = os.getpid()
-        self._inbox: deque[Callable[[], None] | tuple[CallStream, AsyncResult[Any]]] = deque()
+        self._inbox: deque[Any] = deque()  # calls, and things to do
         self._jobs: dict[int, Job] = {}
         self._streams: list[StreamJob] = []
         self._born = 0
@@ -115,9 +117,9 @@ class Engine:
         """Take on a job whose tasks are known, or come bit by bit."""
         self._inbox.append(partial(self._add_job, job))
 
-    def call(self, stream: CallStream, result: AsyncResult[Any]) -> None:
+    def call(self, stream: CallStream, receiver: Held, payload: Any) -> None:
         """Take on one more task of a stream of calls."""
-        self._inbox.append((stream, result))
+        self._inbox.append((stream, receiver, payload))
 
     def ring(self) -> None:
         """See to it that somebody looks into the inbox."""
@@ -238,6 +240,8 @@ class Engine:
                 try:
                     self._owner = threading.get_ident()
                     self._drive(_Idle(self), None)
+                except BaseException as failure:
+                    report(failure)  # the jobs have been withdrawn
                 finally:
                     self._leave_seat()
         self._backend.release()
@@ -329,15 +333,15 @@ class Engine:
         while inbox:
             entry = inbox.popleft()
             if type(entry) is not tuple:
-                entry()  # type: ignore[operator]
+                entry()
                 continue
-            stream, result = entry
+            stream, receiver, payload = entry
             if stream.id not in self._jobs:
                 self._admit(stream)
-            stream.add(result)
+            stream.add(receiver, payload)
             count = 1
             while inbox and type(inbox[0]) is tuple and inbox[0][0] is stream:
-                stream.add(inbox.popleft()[1])  # type: ignore[index]
+                stream.add(*inbox.popleft()[1:])
                 count += 1
             self._step(Submitted(stream.id, count))
 
@@ -389,7 +393,10 @@ class Engine:
         if job is None:
             return
         cause: Any = command.cause
-        batch: list[Any] = [Error(cause.error(job, i)) for i in range(command.start, command.stop)]
+        batch: list[Any] = [
+            Error(CancelledError() if cause is DROPPED else cause.error(job, index))
+            for index in range(command.start, command.stop)
+        ]
         self._settle(command.job, command.start, batch)
 
     def _widen(self, job: Any) -> None:
@@ -427,9 +434,8 @@ class Engine:
 
     def _leave(self, job: StreamJob) -> None:
         if job.id in self._jobs:
-            job.withdraw()
-            job.resume()
             self._step(Dropped(job.id))
+            self._forget_if_over(job)
 
     # The end --------------------------------------------------------------------------------------
 
@@ -460,8 +466,6 @@ class Engine:
     def _withdraw(self) -> None:
         for job in list(self._jobs.values()):
             job.withdraw()
-            if isinstance(job, StreamJob):
-                job.resume()
         self._jobs.clear()
         self._streams.clear()
 

@@ -28,8 +28,12 @@ class Receiver(Protocol):
     """What a call's outcome is given to, once."""
 
     def settle(self, outcome: Any) -> None: ...
-    def claim(self) -> Any: ...
+    def claim(self) -> bool: ...
     def withdraw(self) -> None: ...
+
+
+Held = Callable[[], Receiver | None]
+"""A weak reference to a receiver: a pool whose results nobody holds may be collected, busy or not."""
 
 
 class Job:
@@ -82,34 +86,42 @@ class CallStream(Job):
         super().__init__(function, name)
         self.count = 0  # calls so far
         self.shared = False  # kept for later calls
-        self._receivers: dict[int, Receiver] = {}
+        self._receivers: dict[int, Held] = {}
         self._arguments: dict[int, Any] = {}
+        self._claimed = 0  # calls before this one have been asked for
 
     @property
     def over(self) -> bool:
         return not self._receivers
 
-    def add(self, receiver: Receiver) -> None:
+    def add(self, receiver: Held, payload: Any) -> None:
+        """One more call."""
         self._receivers[self.count] = receiver
+        self._arguments[self.count] = payload
         self.count += 1
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]:
         kept = self._arguments
-        for index in range(start, stop):
-            if index not in kept:
-                payload = self._receivers[index].claim()
-                kept[index] = GONE if payload is None else payload
+        for index in range(max(start, self._claimed), stop):
+            receiver = self._receivers[index]()
+            if receiver is not None and not receiver.claim():
+                kept[index] = GONE  # it was cancelled
+        self._claimed = max(self._claimed, stop)
         return [kept[index] for index in range(start, stop)]
 
     def _settle(self, start: int, batch: list[Any]) -> None:
         receivers, kept = self._receivers, self._arguments
         for index, outcome in enumerate(batch, start):
-            kept.pop(index, None)
-            receivers.pop(index).settle(outcome)
+            del kept[index]
+            receiver = receivers.pop(index)()
+            if receiver is not None:
+                receiver.settle(outcome)
 
     def withdraw(self) -> None:
-        for receiver in self._receivers.values():
-            receiver.withdraw()
+        for held in self._receivers.values():
+            receiver = held()
+            if receiver is not None:
+                receiver.withdraw()
         self._receivers.clear()
         self._arguments.clear()
 
@@ -126,7 +138,7 @@ class MapJob(Job):
         self.left = len(inputs)
         self.plain = True  # every outcome is a plain value
         self.outcomes: list[Any] = [None] * len(inputs)
-        self.receiver: Receiver | None = None
+        self.receiver: Held = _nobody
 
     @property
     def over(self) -> bool:
@@ -142,13 +154,15 @@ class MapJob(Job):
         self.left -= len(batch)
         if self.left == 0:
             self.inputs = ()
-            if self.receiver is not None:
-                self.receiver.settle(self)
+            receiver = self.receiver()
+            if receiver is not None:
+                receiver.settle(self)
 
     def withdraw(self) -> None:
         self.inputs = ()
-        if self.receiver is not None:
-            self.receiver.withdraw()
+        receiver = self.receiver()
+        if receiver is not None:
+            receiver.withdraw()
 
 
 class StreamJob(Job):
@@ -170,7 +184,8 @@ class StreamJob(Job):
         self.settled = 0
         self.ended = False  # no more input will come
         self.failure: BaseException | None = None  # what the input raised at its end
-        self.withdrawn = False
+        self.withdrawn = False  # the pool was terminated
+        self.left = False  # nobody wants the rest
         self.hungry = True  # the driver has seen all input there was
         self.starving = False  # the feed stopped for want of room
         self.bound = 0  # inputs pulled ahead of the last result taken, at most
@@ -184,16 +199,18 @@ class StreamJob(Job):
 
     @property
     def over(self) -> bool:
+        if self.left:
+            return self.settled == self.submitted
         return (self.ended and self.settled == self.submitted == self.pulled) or self.withdrawn
 
     def fresh(self) -> int:
         """Inputs that the scheduler may be told of: whole chunks only, until the input has ended."""
-        count = self.pulled - self.submitted
+        count = 0 if self.left else self.pulled - self.submitted
         return count if self.ended else count - count % self.grain
 
     def room(self) -> int:
         """How many more inputs may be pulled."""
-        if self.unread_bytes > self.unread_limit:
+        if self.unread_bytes > self.unread_limit or self.left:
             return 0
         results = self.results
         return self.bound - (self.pulled - results.released + len(results.ready))
@@ -223,9 +240,10 @@ class StreamJob(Job):
         for index in range(start, start + len(batch)):
             del self.inputs[index]
         self.settled += len(batch)
+        if self.left:
+            return
         self.unread_bytes += sum(len(o.data) for o in batch if type(o) is Sealed)
-        if not self.withdrawn:
-            self.results.put(start, batch)
+        self.results.put(start, batch)
         if self.ended:
             self.finish()
         self.announce()
@@ -239,7 +257,13 @@ class StreamJob(Job):
     @property
     def exhausted(self) -> bool:
         """Whether no more results will come."""
-        return self.over and self.failure is None and not self.results.ready
+        return self.left or (self.over and self.failure is None and not self.results.ready)
+
+    def leave(self) -> None:
+        """Nobody wants the rest."""
+        self.left = True
+        self.results.ready.clear()
+        self.resume()
 
     def announce(self) -> None:
         """Tell the threads that wait that something changed."""
@@ -249,8 +273,12 @@ class StreamJob(Job):
 
     def withdraw(self) -> None:
         self.withdrawn = True
-        self.inputs.clear()
+        self.resume()
         self.announce()
+
+
+def _nobody() -> None:
+    """No receiver."""
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from multiprocessing import util
@@ -14,7 +15,7 @@ from millpond.backends import registry
 from millpond.core.policy import Policy
 from millpond.engine import Engine
 from millpond.feeding import feed
-from millpond.job import CallStream, MapJob, StreamJob
+from millpond.job import CallStream, Held, MapJob, StreamJob
 from millpond.results import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
 from millpond.worker.codec import CALL, MAP, STAR
 from millpond.worker.outcome import Error
@@ -45,7 +46,7 @@ class Pool:
     Raises ValueError or TypeError for arguments that make no sense, OSError if no process can be started.
     """
 
-    _wrap_exception = True
+    _state = INIT
 
     def __init__(
         self,
@@ -59,7 +60,6 @@ class Pool:
         backend: str | None = None,
         graceful: bool = False,
     ) -> None:
-        self._state = INIT
         registry.check_may_start()
         self._graceful = graceful
         self._processes = _check_count(processes)
@@ -119,8 +119,8 @@ class Pool:
                 raise
             result.settle(Error(error))
             return result
-        result.payload = payload
-        self._engine.call(stream, result)
+        wanted = callback is not None or error_callback is not None
+        self._engine.call(stream, held(result, wanted), payload)
         return result
 
     def _stream(self, func: Callable[..., Any]) -> CallStream:
@@ -205,7 +205,7 @@ class Pool:
         grain = chunksize or -(-len(inputs) // (4 * self._processes)) or 1
         unit = grain if chunksize or self._recycling else 1
         job = MapJob(function, name_of(func), style, inputs, grain, unit)
-        job.receiver = result
+        job.receiver = held(result, callback is not None or error_callback is not None)
         if not inputs:
             result.settle(job)
         else:
@@ -247,8 +247,7 @@ class Pool:
     ) -> StreamJob:
         self._check_running()
         _check_chunksize(chunksize)
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be 1 or more, or None, not {buffersize!r}")
+        _check_buffersize(buffersize)
         function = self._backend.prepare_function(func)
         job = StreamJob(function, name_of(func), MAP, chunksize or 1, ordered)
         if buffersize is not None:
@@ -378,6 +377,24 @@ def _check_options(maxtasksperchild: Any, initializer: Any) -> None:
         raise ValueError("maxtasksperchild must be a positive int or None")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
+
+
+def held(result: AsyncResult[Any], wanted: bool) -> Held:
+    """How the engine refers to a result: strongly only where callbacks wait for it, whoever else does."""
+    return partial(_same, result) if wanted else weakref.ref(result)
+
+
+def _same(result: AsyncResult[Any]) -> AsyncResult[Any]:
+    return result
+
+
+def _check_buffersize(buffersize: Any) -> None:
+    if buffersize is None:
+        return
+    if not isinstance(buffersize, int):
+        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
+    if buffersize < 1:
+        raise ValueError(f"buffersize must be 1 or more, or None, not {buffersize!r}")
 
 
 def _check_chunksize(chunksize: int | None) -> None:

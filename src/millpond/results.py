@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from millpond import errors
 from millpond.job import MapJob, StreamJob
 from millpond.report import report
-from millpond.worker.outcome import Error, take
+from millpond.worker.outcome import Error, Sealed, take
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -52,19 +52,24 @@ class AsyncResult(Future[T], Generic[T]):
     ) -> None:
         self._engine = engine
         self._owner = owner  # the pool must not be collected while its work is wanted
+        self._token = True
         if callback is not None or error_callback is not None:
             self._callbacks = (callback, error_callback)
 
     _callbacks: tuple[Callable[[T], object] | None, Callable[[BaseException], object] | None] | None = None
 
-    @property
-    def _condition(self) -> threading.Condition:
-        if self._lazy is None:
-            with _making:
-                if self._lazy is None:
-                    self._waiters, self._done_callbacks = [], []
-                    self._lazy = threading.Condition()
-        return self._lazy
+    if TYPE_CHECKING:
+        _condition: threading.Condition
+    else:
+
+        @property
+        def _condition(self):
+            if self._lazy is None:
+                with _making:
+                    if self._lazy is None:
+                        self._waiters, self._done_callbacks = [], []
+                        self._lazy = threading.Condition()
+            return self._lazy
 
     # multiprocessing's methods --------------------------------------------------------------------
 
@@ -122,7 +127,7 @@ class AsyncResult(Future[T], Generic[T]):
         """Give the call up if it has not been sent to a worker; whether that worked."""
         if self._state[:9] == _CANCELLED:
             return True
-        if not self._unclaim():
+        if self._state != _PENDING or not self._take_token():
             return False
         self._conclude(_CANCELLED)
         return True
@@ -137,12 +142,12 @@ class AsyncResult(Future[T], Generic[T]):
 
     # For the engine -------------------------------------------------------------------------------
 
-    def claim(self) -> Any:
-        """The arguments, to be sent; once. None if the call was cancelled."""
-        payload = self.__dict__.pop("payload", None)
-        if payload is not None:
-            self._state = "RUNNING"
-        return payload
+    def claim(self) -> bool:
+        """The call is to be sent; False if it was cancelled."""
+        if not self._take_token():
+            return self._state != _CANCELLED
+        self._state = "RUNNING"
+        return True
 
     def settle(self, outcome: Any) -> None:
         """The call has ended with this. Called once, by whoever drives."""
@@ -157,7 +162,6 @@ class AsyncResult(Future[T], Generic[T]):
     def withdraw(self) -> None:
         """The pool was terminated before the call ended."""
         if not self.ready():
-            self.__dict__.pop("payload", None)
             self._conclude(_CANCELLED)
 
     def run_callbacks(self) -> None:
@@ -185,8 +189,9 @@ class AsyncResult(Future[T], Generic[T]):
 
     # Inside ---------------------------------------------------------------------------------------
 
-    def _unclaim(self) -> bool:
-        return self.__dict__.pop("payload", None) is not None
+    def _take_token(self) -> bool:
+        """Whether this is the first call: cancelling and sending exclude each other."""
+        return self.__dict__.pop("_token", None) is not None
 
     def _conclude(self, state: str) -> None:
         self._state = state
@@ -287,6 +292,8 @@ class IMapIterator(Iterator[T]):
                 break
             except IndexError:
                 self._wait(timeout)
+        if type(outcome) is Sealed:
+            job.unread_bytes -= len(outcome.data)
         if job.starving and job.has_room():
             job.starving = False
             job.resume()
@@ -318,11 +325,12 @@ class IMapIterator(Iterator[T]):
 
     def close(self) -> None:
         """Leave: what has not been sent to a worker is cancelled, and no more input is pulled."""
-        self._engine.leave(self._job)
+        if not self._job.exhausted:
+            self._job.leave()
+            self._engine.leave(self._job)
 
     def __del__(self) -> None:
-        if not self._job.exhausted:
-            self._engine.leave(self._job)
+        self.close()
 
 
 class IMapUnorderedIterator(IMapIterator[T]):

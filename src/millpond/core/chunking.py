@@ -13,13 +13,14 @@ from millpond.core.policy import Policy
 class Gauge:
     """What is known of a job's tasks: seconds and bytes a task, and the most answered at once."""
 
-    __slots__ = ("cost", "grain", "reach", "size")
+    __slots__ = ("cost", "dropped", "grain", "reach", "size")
 
     def __init__(self, grain: int) -> None:
         self.grain = grain
         self.cost: float | None = None
         self.size = 0.0
         self.reach = grain
+        self.dropped = False  # nobody wants what has not begun
 
     def measured(self, seconds: float, count: int) -> None:
         """Learn from an answer what a task cost; the newest counts for half."""

@@ -57,10 +57,7 @@ class Settle(NamedTuple):
     cause: object = None
 
 
-class Dropping:
-    """The cause of tasks that their caller gave up before they were sent."""
-
-
-DROPPED = Dropping()
+DROPPED = "dropped"
+"""The cause of tasks that their caller gave up before they were sent."""
 
 Command = Start | Send | Recall | Stop | Kill | Settle

@@ -92,6 +92,8 @@ class Scheduler:
         self._handlers[type(event)](event)
         if self._queue or self._suspects:
             self._assign()
+        elif self._closing:
+            self._stop_if_over()
         return out
 
     def next_deadline(self) -> float | None:
@@ -131,8 +133,7 @@ class Scheduler:
         self._tasks[job] = start + count
         if job not in self._gauges:
             self._gauges[job] = Gauge(event.grain)
-        if self.failure is not None:
-            self._out.append(Settle(job, start, start + count, self.failure))
+        if self._unwanted(Span(job, start, start + count)):
             return
         queue = self._queue
         if queue and queue[-1].job == job and queue[-1].stop == start:
@@ -155,7 +156,6 @@ class Scheduler:
         worker.ready = self._ever_ready = True
         self._failures = 0
         self._idle.append(worker)
-        self._stop_if_over()
 
     def _done(self, event: Done) -> None:
         worker = self.workers.get(event.worker)
@@ -174,7 +174,6 @@ class Scheduler:
         worker.progressed(self._now, event.seconds, self.policy.patience)
         if not worker.flight and not worker.retiring:
             self._idle.append(worker)
-        self._stop_if_over()
 
     def _recalled(self, event: Recalled) -> None:
         worker = self.workers.get(event.worker)
@@ -185,7 +184,7 @@ class Scheduler:
         if not spans:
             worker.patience *= 2
         worker.since = self._now
-        self._queue.extendleft(reversed(spans))
+        self._take_back(spans)
         if not worker.flight and not worker.retiring and worker not in self._idle:
             self._idle.append(worker)
 
@@ -209,21 +208,33 @@ class Scheduler:
     def _redistribute(self, worker: WorkerState, event: Lost) -> None:
         """Blame the task that the dead worker was in; queue the others again, before all else."""
         finished, suspects, unbegun = worker.split(event.first, event.stop)
-        again = list(unbegun)
-        for span in finished:  # they ran, and their answers died with the worker
-            if self.policy.at_most_once:
-                self._out.append(Settle(*span, event.detail))
-            else:
-                again.insert(0, span)
         alone = sum(span.stop - span.start for span in suspects) == 1
         for span in suspects:
             if alone or self.policy.at_most_once:
                 self._out.append(Settle(*span, event.detail))
-            else:
+            elif not self._unwanted(span):
                 self._suspects.extend(Span(span.job, i, i + 1) for i in range(span.start, span.stop))
-        self._queue.extendleft(reversed(again))
+        if self.policy.at_most_once:  # they ran, and their answers died with the worker
+            self._out += [Settle(*span, event.detail) for span in finished]
+            finished = []
+        self._take_back(finished + unbegun)
+
+    def _take_back(self, spans: list[Span]) -> None:
+        """Queue again, before all else, what a worker did not do; unless nobody wants it any more."""
+        self._queue.extendleft(span for span in reversed(spans) if not self._unwanted(span))
+
+    def _unwanted(self, span: Span) -> bool:
+        """Settle tasks that nobody wants any more, or that no worker can be had for; say whether so."""
+        gauge = self._gauges.get(span.job)
+        wanted = gauge is not None and not gauge.dropped
+        if wanted and self.failure is None:
+            return False
+        self._out.append(Settle(*span, self.failure if wanted else DROPPED))
+        return True
 
     def _dropped(self, event: Dropped) -> None:
+        if event.job in self._gauges:
+            self._gauges[event.job].dropped = True
         kept: deque[Span] = deque()
         for queue in (self._queue, self._suspects):
             for span in queue:
@@ -233,14 +244,12 @@ class Scheduler:
                     kept.append(span)
         self._queue = kept
         self._suspects = deque(span for span in self._suspects if span.job != event.job)
-        self._stop_if_over()
 
     def _requeued(self, event: Requeued) -> None:
-        self._queue.appendleft(Span(event.job, event.start, event.stop))
+        self._take_back([Span(event.job, event.start, event.stop)])
 
     def _closed(self, _event: Closing) -> None:
         self._closing = True
-        self._stop_if_over()
 
     def _ticked(self, _event: Ticked) -> None:
         if self._queue or not self._idle:

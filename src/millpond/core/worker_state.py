@@ -76,10 +76,10 @@ class WorkerState:
 
     def answered(self, seq: int, count: int) -> list[Span] | None:
         """Let go of ``count`` tasks from ``seq`` on; None if these are not the next ones."""
+        if not self.flight or self.flight[0].seq != seq or not 0 < count <= self._held_from(seq):
+            return None
         spans = []
         while count > 0:
-            if not self.flight or self.flight[0].seq != seq:
-                return None
             held = self.flight.popleft()
             self._weigh(held, -1)
             part = held.cut(0, min(count, held.count))

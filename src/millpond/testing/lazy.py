@@ -246,23 +246,6 @@ class LazyInBackgroundTests(Suite):
         gate.touch()
         assert list(results) == list(range(30))
 
-    def test_terminate_ends_a_reader(self, pool: Pool, tmp_path: Path) -> None:
-        results = pool.imap(tasks.pass_gate, itertools.repeat(str(tmp_path / "never")))
-        ended: list[type[BaseException]] = []
-
-        def read() -> None:
-            try:
-                next(results)
-            except BaseException as error:
-                ended.append(type(error))
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        pool.terminate()
-        reader.join(SOON)
-        assert not reader.is_alive()
-        assert len(ended) == 1
-
 
 def _quick_or_gated(row: tuple[int, str]) -> int:
     return tasks.quick_or_gated(*row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import threading
 import time
@@ -155,13 +156,22 @@ class EndingWithWorkTests(Suite):
     kills_workers = True
     """False where a worker cannot be killed; the attempt is then CannotKill, and never hangs."""
 
+    def terminate_busy(self, pool: Pool) -> None:
+        """Terminate a pool with tasks that will not end by themselves."""
+        began = time.monotonic()
+        if self.kills_workers:
+            pool.terminate()
+        else:
+            with pytest.raises(errors.CannotKill):
+                pool.terminate()
+        assert time.monotonic() - began < SOON
+
     def test_terminate_with_ten_thousand_queued_tasks(self, pool: Pool, tmp_path: Path) -> None:
-        gate = tmp_path / "gate"
-        busy = [pool.apply_async(tasks.pass_gate, (str(gate),)) for _ in range(2)]
+        gate, started = tmp_path / "gate", tmp_path / "started"
+        busy = [pool.apply_async(tasks.pass_gate, (str(gate), 1, str(started))) for _ in range(2)]
         queued = [pool.apply_async(tasks.square, (x,)) for x in range(10_000)]
-        started = time.monotonic()
-        pool.terminate()
-        assert time.monotonic() - started < SOON
+        tasks.wait_until(lambda: tasks.executions(started) == 2, "both workers are busy")
+        self.terminate_busy(pool)
         gate.touch()
         pool.join()
         for result in [*busy, *queued]:
@@ -183,7 +193,7 @@ class EndingWithWorkTests(Suite):
         waiting = threading.Thread(target=wait)
         waiting.start()
         tasks.wait_until(lambda: tasks.executions(begun), "a task runs")
-        pool.terminate()
+        self.terminate_busy(pool)
         gate.touch()
         waiting.join(SOON)
         assert not waiting.is_alive()
@@ -192,13 +202,36 @@ class EndingWithWorkTests(Suite):
     def test_terminate_after_close_does_not_wait_for_the_queue(
         self, pool: Pool, tmp_path: Path
     ) -> None:
-        gate = tmp_path / "gate"
-        results = [pool.apply_async(tasks.pass_gate, (str(gate),)) for _ in range(50)]
+        gate, started = tmp_path / "gate", tmp_path / "started"
+        args = (str(gate), 1, str(started))
+        results = [pool.apply_async(tasks.pass_gate, args) for _ in range(50)]
+        tasks.wait_until(lambda: tasks.executions(started) == 2, "both workers are busy")
         pool.close()
-        pool.terminate()
+        self.terminate_busy(pool)
         gate.touch()
         pool.join()
         assert all(r.done() for r in results)
+
+    def test_terminate_ends_a_reader(self, pool: Pool, tmp_path: Path) -> None:
+        gate, started = tmp_path / "gate", tmp_path / "started"
+        row = (str(gate), str(started))
+        results = pool.imap(_pass_gate, itertools.repeat(row))
+        ended: list[type[BaseException]] = []
+
+        def read() -> None:
+            try:
+                next(results)
+            except BaseException as error:
+                ended.append(type(error))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        tasks.wait_until(lambda: tasks.executions(started), "a task runs")
+        self.terminate_busy(pool)
+        reader.join(SOON)
+        gate.touch()
+        assert not reader.is_alive()
+        assert len(ended) == 1
 
     def test_many_pools_end_while_work_is_submitted(self) -> None:
         pools = [self.make_pool(2) for _ in range(6)]
@@ -219,3 +252,7 @@ class EndingWithWorkTests(Suite):
         assert pool.map(tasks.square, range(20)) == [x * x for x in range(20)]
         pool._repopulate_pool()
         tasks.wait_until(lambda: len(pool._pool) == 2, "two workers again")
+
+
+def _pass_gate(row: tuple[str, str]) -> None:
+    tasks.pass_gate(row[0], None, row[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from multiprocessing.process import BaseProcess
@@ -20,16 +21,17 @@ class SpawnPopen(Popen):
         opening, pickled = packer.for_fresh(self.method)
         opening["fds"] = packer.fds
         opening["from_main"] = threading.current_thread() is threading.main_thread()
-        parent_fd = open_pidfd(os.getpid())
-        reader, writer = os.pipe() if parent_fd is None else (None, None)
-        orders = payload.write(opening, pickled, front=commands.module_path())
-        fds = [] if parent_fd is None else [parent_fd]
-        inherited = packer.fds if writer is None else [*packer.fds, writer]
-        try:
-            self.pid = commands.run("spawned", orders, fds, inherited)
-        except BaseException:
-            close_all(*(() if reader is None else (reader,)))
-            raise
-        finally:
-            close_all(orders, *fds, *(() if writer is None else (writer,)))
+        with contextlib.ExitStack() as the_child_s:
+            parent_fd = open_pidfd(os.getpid())
+            fds = [] if parent_fd is None else [parent_fd]
+            the_child_s.callback(close_all, *fds)
+            orders = payload.write(opening, pickled, front=commands.module_path())
+            the_child_s.callback(close_all, orders)
+            if parent_fd is not None:
+                self.pid = commands.run("spawned", orders, fds, packer.fds)
+                reader = None
+            else:
+                reader, writer = os.pipe()
+                the_child_s.callback(close_all, writer)
+                self.pid = commands.run("spawned", orders, fds, [*packer.fds, writer])
         self._watch(reader)

@@ -129,6 +129,7 @@ class Nursery:
             finally:
                 self._lock.release()
         self._finalizer()
+        _here.discard(self)  # a forked copy must not close numbers that are others' by now
 
     def wait(self, timeout: float) -> bool:
         """Wait for the server's end."""
