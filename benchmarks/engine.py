@@ -60,9 +60,10 @@ def run(measurements: Sequence[Measurement], rounds: int, divisor: int) -> list[
     rows = {metric: Row(metric) for each in measurements for metric in each.metrics}
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        turn = number % len(CONTENDERS)
+        first = number % len(CONTENDERS)
+        order = CONTENDERS[first:] + CONTENDERS[:first]
         for measurement in measurements:
-            for contender in CONTENDERS[turn:] + CONTENDERS[:turn]:
+            for contender in order * measurement.turns:
                 numbers = measure(measurement, contender, divisor)
                 for metric, value in zip(measurement.metrics, numbers, strict=False):
                     rows[metric].samples.setdefault(contender.name, []).append(value)

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,18 +31,35 @@ def watcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[leaks.Watcher]
         start = watch.snapshot()
         yield watch
         leaks.stop_servers()
-        left = [text for text in watch.leaks(start) if text.startswith("process")]
+        left = watch.leaks(start, "process")  # of the rest, each test was asked
         name.write_bytes(before.strip())
     shutil.rmtree(folder, ignore_errors=True)
     if left:
         pytest.fail("the run as a whole left behind:\n  " + "\n  ".join(left), pytrace=False)
 
 
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture(autouse=True)
-def nothing_left_behind(watcher: leaks.Watcher) -> Iterator[None]:
-    """Fail a test that leaves a process, thread, descriptor, shared memory or temporary file."""
+def nothing_left_behind(watcher: leaks.Watcher, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process, thread, descriptor, shared memory or temporary file.
+
+    A test that failed anyway is let off: its traceback keeps alive what it held.
+    """
     before = watcher.snapshot()
     yield
+    if request.node.stash.get(FAILED, False):
+        return
     left = watcher.leaks(before)
     if left:
         watcher.kill(before)

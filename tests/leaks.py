@@ -33,13 +33,13 @@ class Snapshot:
 
     kinds: Mapping[str, Mapping[Hashable, str]]
 
-    def beyond(self, earlier: Snapshot) -> list[str]:
-        """Name everything here that was not there earlier."""
+    def beyond(self, earlier: Snapshot, only: str = "") -> list[str]:
+        """Name everything here (of one kind) that was not there earlier."""
         return [
             f"{kind}: {text}"
             for kind, found in self.kinds.items()
             for key, text in found.items()
-            if key not in earlier.kinds[kind]
+            if key not in earlier.kinds[kind] and only in {"", kind}
         ]
 
 
@@ -67,15 +67,15 @@ class Watcher:
             }
         )
 
-    def leaks(self, before: Snapshot, patience: float = PATIENCE) -> list[str]:
-        """Return what is there beyond ``before``, once it had its time to go away."""
-        left = self.snapshot().beyond(before)
-        deadline, pause = time.monotonic() + patience, 0.001
+    def leaks(self, before: Snapshot, kind: str = "") -> list[str]:
+        """Return what is there (of one kind) beyond ``before``, once it had its time to go away."""
+        left = self.snapshot().beyond(before, kind)
+        deadline, pause = time.monotonic() + PATIENCE, 0.001
         while left and time.monotonic() < deadline:
             gc.collect()
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
-            left = self.snapshot().beyond(before)
+            left = self.snapshot().beyond(before, kind)
         return [text for text in left if not held_by_others(text, self.mark)]
 
     def processes(self, servers: set[int]) -> dict[Hashable, str]:

@@ -1,15 +1,15 @@
 """multiprocessing's Process and Pool, with the same names and without the faults.
 
-    cli                                 the commands
-    compute  download  images           the applications, on public names only
-    shell  testing                      what commands share; what tests of backends share
-    pool  process  context              the names of multiprocessing
-    watch  results  journal             views of a job
-    engine  job                         event -> scheduler -> commands -> backend
-    backends                            how workers exist: processes, threads, inline
-    worker                              what runs in a worker
-    core  cpus                          decides, and does nothing else
-    errors                              every exception that a user can catch
+cli                                 the commands
+compute  download  images           the applications, on public names only
+shell  testing                      what commands share; what tests of backends share
+pool  process  context              the names of multiprocessing
+watch  results  journal             views of a job
+engine  job                         event -> scheduler -> commands -> backend
+backends                            how workers exist: processes, threads, inline
+worker                              what runs in a worker
+core  cpus                          decides, and does nothing else
+errors                              every exception that a user can catch
 """
 
 from __future__ import annotations

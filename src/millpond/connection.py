@@ -1,8 +1,7 @@
 """``multiprocessing.connection``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.connection as standard
+import sys
 from multiprocessing.connection import *  # noqa: F403
 
 sys.modules[__name__] = standard

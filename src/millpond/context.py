@@ -1,8 +1,9 @@
 """Contexts: the standard library's, with our Process and our Pool.
 
-Rules: which start method is the default is known in one place, the standard library's default context,
-so ``multiprocessing.set_start_method`` and ours agree; queues, locks, values and managers are made by
-the standard library's methods; a name that is not here is ``multiprocessing.context``'s.
+Rules: which start method is the default is known in one place, the standard library's default
+context, so ``multiprocessing.set_start_method`` and ours agree; queues, locks, values and managers
+are made by the standard library's methods; a name that is not here is
+``multiprocessing.context``'s.
 """
 
 from __future__ import annotations
@@ -115,8 +116,9 @@ _default_context = DefaultContext()
 def resolve(context: object) -> Any:
     """The context to use for whatever a caller passed as ``context=``.
 
-    None is the default, a name the context of that start method; the standard library's own contexts
-    become ours; any other object, another library's context or a test's stand-in, stays what it is.
+    None is the default, a name the context of that start method; the standard library's own
+    contexts become ours; any other object, another library's context or a test's stand-in, stays
+    what it is.
     """
     if context is None:
         return _default_context.get_context()

@@ -1,8 +1,7 @@
 """``multiprocessing.dummy``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.dummy as standard
+import sys
 from multiprocessing.dummy import *  # noqa: F403
 
 sys.modules[__name__] = standard

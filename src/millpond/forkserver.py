@@ -1,8 +1,8 @@
 """``multiprocessing.forkserver``, whose ``_forkserver`` is ours.
 
-Rules: there is no listening socket and no address; what programs and tests ask of ``_forkserver`` (is it
-running, its pid, what it preloads) answers for millpond's fork server; a name that is not here is the
-standard library's.
+Rules: there is no listening socket and no address; what programs and tests ask of ``_forkserver``
+(is it running, its pid, what it preloads) answers for millpond's fork server; a name that is not
+here is the standard library's.
 """
 
 from __future__ import annotations

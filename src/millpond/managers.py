@@ -1,8 +1,7 @@
 """``multiprocessing.managers``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.managers as standard
+import sys
 from multiprocessing.managers import *  # noqa: F403
 
 sys.modules[__name__] = standard

@@ -1,8 +1,7 @@
 """``multiprocessing.popen_fork``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.popen_fork as standard
+import sys
 from multiprocessing.popen_fork import *  # noqa: F403
 
 sys.modules[__name__] = standard

@@ -1,8 +1,7 @@
 """``multiprocessing.popen_forkserver``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.popen_forkserver as standard
+import sys
 from multiprocessing.popen_forkserver import *  # noqa: F403
 
 sys.modules[__name__] = standard

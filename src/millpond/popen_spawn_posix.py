@@ -1,8 +1,7 @@
 """``multiprocessing.popen_spawn_posix``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.popen_spawn_posix as standard
+import sys
 from multiprocessing.popen_spawn_posix import *  # noqa: F403
 
 sys.modules[__name__] = standard

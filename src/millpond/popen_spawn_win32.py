@@ -1,8 +1,7 @@
 """``multiprocessing.popen_spawn_win32``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.popen_spawn_win32 as standard
+import sys
 from multiprocessing.popen_spawn_win32 import *  # noqa: F403
 
 sys.modules[__name__] = standard

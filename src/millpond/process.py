@@ -26,8 +26,8 @@ from millpond.backends.processes.starting.returned import Returned, captured
 
 if TYPE_CHECKING:
     import asyncio
-    from multiprocessing.process import active_children as active_children
     from multiprocessing.process import BaseProcess as BaseProcess
+    from multiprocessing.process import active_children as active_children
     from multiprocessing.process import current_process as current_process
     from multiprocessing.process import parent_process as parent_process
 
@@ -39,9 +39,9 @@ _taking = threading.Lock()
 class Process(multiprocessing.process.BaseProcess):
     """A process that runs ``target``, or the ``run()`` of a subclass.
 
-    With ``die_with_parent=True`` it ends when the process that started it ends, however that ends, as
-    daemonic ones always do. Unlike in multiprocessing, a daemonic process may have children; they end
-    with it.
+    With ``die_with_parent=True`` it ends when the process that started it ends, however that ends,
+    as daemonic ones always do. Unlike in multiprocessing, a daemonic process may have children;
+    they end with it.
     """
 
     _parent_pid: int
@@ -52,9 +52,12 @@ class Process(multiprocessing.process.BaseProcess):
 
     _start_method: str | None = None
     _outcome: outcome_file.OutcomeFile | None = None
+    _left: bytes | None = None  # what the child left, until it is decoded
     _decoded: Returned | None = None
     _die_with_parent = False
     _bound = False  # whether this start ties the child's life to its parent's
+    _blocked: frozenset[int] = frozenset()
+    """Signals that stay blocked in the child until its target unblocks them; set before ``start()``."""
     _server: Any = None
     """A ``starting.nursery.Nursery`` that is to fork this process; set before ``start()``."""
 
@@ -64,7 +67,7 @@ class Process(multiprocessing.process.BaseProcess):
         target: Callable[..., object] | None = None,
         name: str | None = None,
         args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] = {},  # noqa: B006 (multiprocessing's signature)
+        kwargs: Mapping[str, Any] = {},
         *,
         daemon: bool | None = None,
         die_with_parent: bool = False,
@@ -134,10 +137,10 @@ class Process(multiprocessing.process.BaseProcess):
     def result(self, timeout: float | None = None) -> Any:
         """What ``run()`` returned, once the process has ended; raises what it raised.
 
-        That exception has the remote traceback as its cause. Raises ``multiprocessing.TimeoutError``
-        after ``timeout`` seconds, ``WorkerDied`` where the process ended before ``run()`` returned,
-        ``TaskAborted`` where it raised SystemExit or KeyboardInterrupt, ``MaybeEncodingError`` where
-        the value cannot be pickled.
+        That exception has the remote traceback as its cause. Raises
+        ``multiprocessing.TimeoutError`` after ``timeout`` seconds, ``WorkerDied`` where the process
+        ended before ``run()`` returned, ``TaskAborted`` where it raised SystemExit or
+        KeyboardInterrupt, ``MaybeEncodingError`` where the value cannot be pickled.
         """
         self._await_end(timeout)
         return self._take_outcome().get()
@@ -145,11 +148,7 @@ class Process(multiprocessing.process.BaseProcess):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result()`` would raise once the process has ended, or None; waits as it does."""
         self._await_end(timeout)
-        try:
-            self._take_outcome().get()
-        except Exception as error:
-            return error
-        return None
+        return self._take_outcome().error
 
     def __await__(self) -> Generator[Any, None, Any]:
         """``await process`` is ``result()`` that lets the event loop go on meanwhile."""
@@ -162,9 +161,7 @@ class Process(multiprocessing.process.BaseProcess):
         self._check_closed()
         if self._popen is None:
             raise ValueError("process not started")
-        assert self._parent_pid == os.getpid(), (
-            "can only ask a child process for its result"
-        )
+        assert self._parent_pid == os.getpid(), "can only ask a child process for its result"
 
     def _await_end(self, timeout: float | None) -> None:
         self._check_started()
@@ -173,11 +170,17 @@ class Process(multiprocessing.process.BaseProcess):
         standard.process._children.discard(self)
 
     def _take_outcome(self) -> Returned:
-        with _taking:
-            if self._decoded is None:
-                left = self._outcome.take() if self._outcome is not None else None
-                self._decoded = Returned(left, self._died())
-            return self._decoded
+        with _taking:  # a file can be taken once
+            if self._outcome is not None:
+                self._left = self._outcome.take()
+                self._outcome = None
+        if self._decoded is None:  # runs the user's code, so not under the lock
+            decoded = Returned(self._left, self._died())
+            with _taking:
+                if self._decoded is None:
+                    self._decoded = decoded
+                    self._left = None
+        return self._decoded
 
     def _died(self) -> errors.WorkerDied:
         code = None if self._exit_unknown else self.exitcode

@@ -1,8 +1,7 @@
 """``multiprocessing.queues``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.queues as standard
+import sys
 from multiprocessing.queues import *  # noqa: F403
 
 sys.modules[__name__] = standard

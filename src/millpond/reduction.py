@@ -1,8 +1,7 @@
 """``multiprocessing.reduction``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.reduction as standard
+import sys
 from multiprocessing.reduction import *  # noqa: F403
 
 sys.modules[__name__] = standard

@@ -1,8 +1,7 @@
 """``multiprocessing.shared_memory``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.shared_memory as standard
+import sys
 from multiprocessing.shared_memory import *  # noqa: F403
 
 sys.modules[__name__] = standard

@@ -1,8 +1,7 @@
 """``multiprocessing.sharedctypes``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.sharedctypes as standard
+import sys
 from multiprocessing.sharedctypes import *  # noqa: F403
 
 sys.modules[__name__] = standard

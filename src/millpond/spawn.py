@@ -1,8 +1,7 @@
 """``multiprocessing.spawn``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.spawn as standard
+import sys
 from multiprocessing.spawn import *  # noqa: F403
 
 sys.modules[__name__] = standard

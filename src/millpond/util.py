@@ -1,8 +1,7 @@
 """``multiprocessing.util``, as it is: this name gives the standard library's own module."""
 
-import sys
-
 import multiprocessing.util as standard
+import sys
 from multiprocessing.util import *  # noqa: F403
 
 sys.modules[__name__] = standard

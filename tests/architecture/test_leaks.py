@@ -153,6 +153,14 @@ def test_what_is_gone_or_exempt_passes(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=2 * len(HARMLESS))
 
 
+def test_a_test_that_failed_is_not_blamed_for_what_its_traceback_holds(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLPOND_TEST_PATIENCE", "1000")  # over the limit of the run inside
+    result = run_inside(pytester, {"failing": "fd = os.open('/dev/zero', 0)\nassert fd < 0"})
+    result.assert_outcomes(passed=1, failed=1)
+
+
 def test_looking_is_cheap(watcher: leaks.Watcher) -> None:
     times = []
     for _ in range(10):

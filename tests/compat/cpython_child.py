@@ -47,7 +47,7 @@ class Lines(unittest.TestResult):
     def addError(self, test: unittest.TestCase, err: Raised) -> None:
         super().addError(test, err)
         self.outcome, self.text = "error", self.errors[-1][1]
-        if not isinstance(test, unittest.TestCase):  # a fixture of the class or the module
+        if not hasattr(test, "_testMethodName"):  # a fixture of the class or the module
             self.say("error", str(test), self.text)
 
     def addSubTest(
@@ -60,7 +60,7 @@ class Lines(unittest.TestResult):
     def addSkip(self, test: unittest.TestCase, reason: str) -> None:
         super().addSkip(test, reason)
         self.outcome, self.text = "skip", reason
-        if not isinstance(test, unittest.TestCase):
+        if not hasattr(test, "_testMethodName"):
             self.say("skip", str(test), reason)
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:

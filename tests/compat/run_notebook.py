@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import nbclient
 import nbformat
 
 
 def main() -> None:
-    cells = [nbformat.v4.new_code_cell(text) for text in json.load(sys.stdin)]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    client = nbclient.NotebookClient(notebook, timeout=50, kernel_name="python3")
+    v4: Any = nbformat.v4
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(text) for text in json.load(sys.stdin)])
+    client: Any = nbclient.NotebookClient(notebook, timeout=50, kernel_name="python3")
     client.create_kernel_manager()
     client.km.transport = "ipc"  # over TCP the kernel warns
     client.execute()

@@ -65,6 +65,7 @@ class Scheduler:
         self._idle: list[WorkerState] = []  # the last to work is the first to be given more
         self._born = 0
         self._failures = 0  # to start, in a row
+        self._reason: object = None  # of the last of them
         self._ever_ready = False
         self._closing = False
         self._now = 0.0
@@ -177,7 +178,7 @@ class Scheduler:
 
     def _recalled(self, event: Recalled) -> None:
         worker = self.workers.get(event.worker)
-        if worker is None:
+        if worker is None or not worker.recalling:
             return
         worker.recalling = False
         spans = worker.give_back(event.seq)
@@ -198,19 +199,23 @@ class Scheduler:
             self.lost += 1
         if event.failed:
             self._failures += 1
+            self._reason = event.detail
             if event.hopeless and not self._ever_ready:
                 self._failures = self.policy.starts
         self._redistribute(worker, event)
         self._staff()
         if self._failures >= self.policy.starts and not self.workers:
-            self._give_up(event.detail)
+            self._give_up(self._reason)
 
     def _redistribute(self, worker: WorkerState, event: Lost) -> None:
-        """Blame the task that the dead worker was in; queue the others again, before all else."""
+        """Blame the task that the dead worker was in; queue the others again, before all else.
+
+        Where tasks may run only once there are no slices: several suspects were being unpickled, not run.
+        """
         finished, suspects, unbegun = worker.split(event.first, event.stop)
         alone = sum(span.stop - span.start for span in suspects) == 1
         for span in suspects:
-            if alone or self.policy.at_most_once:
+            if alone:
                 self._out.append(Settle(*span, event.detail))
             elif not self._unwanted(span):
                 self._suspects.extend(Span(span.job, i, i + 1) for i in range(span.start, span.stop))

@@ -76,7 +76,12 @@ class WorkerState:
 
     def answered(self, seq: int, count: int) -> list[Span] | None:
         """Let go of ``count`` tasks from ``seq`` on; None if these are not the next ones."""
-        if not self.flight or self.flight[0].seq != seq or not 0 < count <= self._held_from(seq):
+        reach = seq
+        for held in self.flight:  # all or nothing: what is let go of here must be settled
+            if held.seq != reach or reach - seq >= count:
+                break
+            reach += held.count
+        if not 0 < count <= reach - seq:
             return None
         spans = []
         while count > 0:

@@ -1,9 +1,10 @@
 """Pickling by reference where the other process can import, by value where it cannot.
 
-Rules: plain pickle (with ForkingPickler's reducers) goes first, cloudpickle only where that refuses or
-where what it wrote refers to a ``__main__`` that the other process does not have; cloudpickle is
-imported on first need; the functions and classes of ``__main__`` that travel by value all live in the
-one ``__main__`` of the receiving process, where a name that its own code has set is not overwritten.
+Rules: plain pickle (with ForkingPickler's reducers) goes first, cloudpickle only where that refuses
+or where what it wrote refers to a ``__main__`` that the other process does not have; cloudpickle is
+imported on first need; the functions and classes of ``__main__`` that travel by value all live in
+the one ``__main__`` of the receiving process, where a name that its own code has set is not
+overwritten.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def dumps(
 ) -> bytes:
     """``obj`` as bytes for ``loads`` in another process.
 
-    ``main_importable`` says whether that process has this one's ``__main__``. Raises what plain pickle
-    raises where neither way works. ``again`` is called before a second attempt, which runs the reducers
-    of what ``obj`` holds a second time.
+    ``main_importable`` says whether that process has this one's ``__main__``. Raises what plain
+    pickle raises where neither way works. ``again`` is called before a second attempt, which runs
+    the reducers of what ``obj`` holds a second time.
     """
     refusal: Exception | None = None
     try:

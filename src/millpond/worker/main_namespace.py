@@ -1,9 +1,9 @@
 """The one ``__main__`` of a process that never ran its parent's main module.
 
-Rules: what arrives by value is put where its own code would look for it, in ``__main__``; a name that
-code here has set is never overwritten, one that arrived and was left alone follows the sender, so that
-a function defined anew in a notebook is the new one; a mutable value is replaced only when the sender
-has bound the name to another object, so that what tasks gathered in it stays.
+Rules: what arrives by value is put where its own code would look for it, in ``__main__``; a name
+that code here has set is never overwritten, one that arrived and was left alone follows the sender,
+so that a function defined anew in a notebook is the new one; a mutable value is replaced only when
+the sender has bound the name to another object, so that what tasks gathered in it stays.
 """
 
 from __future__ import annotations

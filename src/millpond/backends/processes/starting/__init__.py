@@ -10,13 +10,14 @@
        v
     child.py    in each child: bind to the parent, take what was sent, run Process._bootstrap
 
-``popen.py`` is what a parent holds of a child (pidfd, exit status), ``binding.py`` ties a child's life
-to its parent's, ``payload.py`` is what travels to a child that is no copy, ``main_module.py`` is what
-happens to ``__main__`` there, ``surroundings.py`` the environment that a served child gets, and
-``outcome_file.py`` where a Process leaves what it returned.
+``popen.py`` is what a parent holds of a child (pidfd, exit status), ``binding.py`` ties a child's
+life to its parent's, ``payload.py`` is what travels to a child that is no copy, ``main_module.py``
+is what happens to ``__main__`` there, ``surroundings.py`` the environment that a served child gets,
+and ``outcome_file.py`` where a Process leaves what it returned.
 
-Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is passed
-to a child has no fd number below 3; a start either happens or raises and leaves nothing behind.
+Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is
+passed to a child has no fd number below 3; a start either happens or raises and leaves nothing
+behind.
 """
 
 from __future__ import annotations

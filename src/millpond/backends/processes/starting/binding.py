@@ -1,8 +1,9 @@
 """A child that must not outlive its parent, however the parent ends.
 
-Rules: the kernel does it (PR_SET_PDEATHSIG) where the parent's thread that forked us lives as long as
-the parent, which is its main thread only, since the signal follows that thread; else a watcher does it,
-a process of its own that holds a pidfd of both. Either works when the child's interpreter is stuck.
+Rules: the kernel does it (PR_SET_PDEATHSIG) where the parent's thread that forked us lives as long
+as the parent, which is its main thread only, since the signal follows that thread; else a watcher
+does it, a process of its own that holds a pidfd of both. Either works when the child's interpreter
+is stuck.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a nursery's server process comes to be, and how it is ended.
 
-Rules: all signals are blocked from before the birth on; the server gets a pidfd of this process, taken
-here, where it cannot be another's; nothing of it has a name.
+Rules: all signals are blocked from before the birth on; the server gets a pidfd of this process,
+taken here, where it cannot be another's; nothing of it has a name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fork(inherited: Mapping[str, object]) -> Birth:
     copy = _Copy(inherited)
     ours, theirs = socket.socketpair()
     try:
-        pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask))
+        pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask), ALL_SIGNALS)
         return _watched(pid, ours)
     except BaseException:
         ours.close()
@@ -46,7 +46,7 @@ def fork(inherited: Mapping[str, object]) -> Birth:
 
 
 class _Copy:
-    """What the copy knows of its parent, and its two lives: as the server, and as each of its children."""
+    """What the copy knows of its parent; its lives as the server, and as each child."""
 
     def __init__(self, inherited: Mapping[str, object]) -> None:
         self.inherited = inherited
@@ -81,7 +81,7 @@ class _Copy:
                 binding.bind_to_thread(self.pid)
             if self.on_child_signal is not None:
                 signal.signal(signal.SIGCHLD, self.on_child_signal)
-            child.wake(self.mask, self.collects)
+            child.wake(self.mask | opening["blocked"], self.collects)
             code = child.run_sent(opening, pickled, outcome, self.parent_fd, self.inherited)
         except Exception:
             child.report()

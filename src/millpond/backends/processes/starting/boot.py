@@ -57,7 +57,7 @@ def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
                 binding.bind_to_thread(own)
             _put_stdio(opening["stdio"], fds[1:])
             surroundings.put(opening["surroundings"])
-            child.wake(opening["surroundings"]["mask"])
+            child.wake(opening["surroundings"]["mask"] | opening["blocked"])
             code = child.run_sent(opening, pickled, outcome, parent_fd, None)
         except Exception:
             child.report()
@@ -75,4 +75,3 @@ def _put_stdio(wanted: Sequence[int | None], fds: Sequence[int]) -> None:
         else:
             os.dup2(fds[index], fd)
             os.close(fds[index])
-

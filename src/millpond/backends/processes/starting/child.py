@@ -1,7 +1,8 @@
 """What each child does first, however it was started.
 
-Rules: bind to the parent before anything of the user's can run; the standard library's ``_bootstrap``
-does the rest, so what others hook into it keeps working; a forked child leaves through ``os._exit``.
+Rules: bind to the parent before anything of the user's can run; the standard library's
+``_bootstrap`` does the rest, so what others hook into it keeps working; a forked child leaves
+through ``os._exit``.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def run_sent(
     current = standard.process.current_process()
     if outcome is not None:
         outcome.adopt()
-    current._inheriting = True  # what multiprocessing calls the time in which nothing may be started
+    current._inheriting = (
+        True  # what multiprocessing calls the time in which nothing may be started
+    )
     try:
         if "preparation" in opening:
             standard.spawn.prepare(pickle.loads(opening["preparation"]))

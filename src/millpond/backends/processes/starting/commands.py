@@ -1,7 +1,7 @@
 """The command line of a fresh interpreter, and what it reads first.
 
-Nothing is on it but numbers of inherited descriptors. Where to look for modules stands at the front of
-the first of them, in a form that needs no import to read.
+Nothing is on it but numbers of inherited descriptors. Where to look for modules stands at the front
+of the first of them, in a form that needs no import to read.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ def run(entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int] = 
     program: Any = standard.spawn.get_executable()
     flags: list[str] = standard.util._args_from_interpreter_flags()
     command = [program, *flags, "-c", code, "--multiprocessing-fork"]
-    pid: int = standard.util.spawnv_passfds(
-        program, command, sorted({orders, *fds, *inherited})
-    )
+    pid: int = standard.util.spawnv_passfds(program, command, sorted({orders, *fds, *inherited}))
     return pid
 
 

@@ -1,8 +1,9 @@
 """What a parent and its nursery say to each other over their private socket: the parent's side.
 
-Rules: what was read is kept by the same call that read it, so an exception from a signal handler loses
-no answer; an answer is forgotten only after it was handled, and handling it twice does no harm; waiting
-is bounded by the server's silence, not by the clock, so a program that was stopped may go on.
+Rules: what was read is kept by the same call that read it, so an exception from a signal handler
+loses no answer; an answer is forgotten only after it was handled, and handling it twice does no
+harm; waiting is bounded by the server's silence, not by the clock, so a program that was stopped
+may go on.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
@@ -13,17 +13,27 @@ from millpond.backends.processes.starting import binding, child
 from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.backends.processes.starting.popen import Popen, close_all, open_pidfd
 
-ALL_SIGNALS = signal.valid_signals()
+ALL_SIGNALS = frozenset(signal.valid_signals())
+
+_HANDLED = frozenset(
+    {
+        signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGALRM,
+        signal.SIGVTALRM, signal.SIGPROF, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH,
+    }
+)  # fmt: skip
+"""What programs have handlers for. Blocking all of them costs 0.2 ms more, in conversions to enums."""
 
 
-def fork_sealed(in_child: Callable[[set[int]], NoReturn]) -> int:
+def fork_sealed(
+    in_child: Callable[[set[int]], NoReturn], signals: frozenset[int] = _HANDLED
+) -> int:
     """Fork with signals blocked: no handler runs in the child before ``in_child(mask)`` can catch it.
 
     A handler that raised there would send the child back into the parent's code.
     """
     mask: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         pid = os.fork()
         if pid == 0:
             in_child(mask)
@@ -40,6 +50,7 @@ class ForkPopen(Popen):
     def _launch(self, process_obj: BaseProcess) -> None:
         outcome: OutcomeFile | None = vars(process_obj).get("_outcome")
         bound: bool = vars(process_obj).get("_bound", False)
+        blocked: Iterable[int] = vars(process_obj).get("_blocked", ())
         from_main = threading.current_thread() is threading.main_thread()
         if bound and from_main:
             binding.prepare()
@@ -56,7 +67,7 @@ class ForkPopen(Popen):
                     os.close(reader)
                 if bound:
                     binding.bind(parent, parent_fd, from_main_thread=from_main)
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask.union(blocked))
                 code = child.enter(process_obj, outcome, parent_fd)
             finally:
                 child.leave_forked(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from multiprocessing.process import BaseProcess
 
@@ -25,6 +26,9 @@ class SpawnPopen(Popen):
             parent_fd = open_pidfd(os.getpid())
             fds = [] if parent_fd is None else [parent_fd]
             the_child_s.callback(close_all, *fds)
+            if opening["blocked"]:  # inherited, so that none arrives while the interpreter starts
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, opening["blocked"])
+                the_child_s.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
             orders = payload.write(opening, pickled, front=commands.module_path())
             the_child_s.callback(close_all, orders)
             if parent_fd is not None:

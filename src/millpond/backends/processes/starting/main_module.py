@@ -1,10 +1,10 @@
 """What happens to ``__main__`` in a child that is no copy of its parent.
 
 Rules: where spawn or forkserver was asked for, the main file is run again as ``__mp_main__``, as
-multiprocessing does, but straight into the module's own dict, so that what was defined survives when
-the run is cut short; a ``Pool()`` reached there ends it quietly, a ``Process.start()`` reached there
-stays the RuntimeError that it is; a main without a file, or one that somebody types into, is never run
-again: what it defines travels by value.
+multiprocessing does, but straight into the module's own dict, so that what was defined survives
+when the run is cut short; a ``Pool()`` reached there ends it quietly, a ``Process.start()`` reached
+there stays the RuntimeError that it is; a main without a file, or one that somebody types into, is
+never run again: what it defines travels by value.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """A server process that forks children on request: its parent's side.
 
-``Nursery.fork(inherited)`` is a copy of this process as it is now, single-threaded from here on: its
-children see the globals of now, and objects in ``inherited`` need no pickling. ``Nursery.exec()`` is a
-fresh interpreter that has imported what this process has: the fork server.
+``Nursery.fork(inherited)`` is a copy of this process as it is now, single-threaded from here on:
+its children see the globals of now, and objects in ``inherited`` need no pickling.
+``Nursery.exec()`` is a fresh interpreter that has imported what this process has: the fork server.
 
     nursery = Nursery.fork({"initializer": initializer})
     process._server = nursery           # any millpond Process, before its start()
     process.start()
 
-Rules: requests are serialised by one lock, which any thread may take, and bounded in time; a start that
-was given up leaves no child behind; a forked copy of this process closes its end and asks nothing.
+Rules: requests are serialised by one lock, which any thread may take, and bounded in time; a start
+that was given up leaves no child behind; a forked copy of this process closes its end and asks
+nothing.
 """
 
 from __future__ import annotations
@@ -63,9 +64,7 @@ class Nursery:
         this = weakref.ref(self)  # no cycle: it ends as soon as nobody needs it
         self._talk = Conversation(birth.control, birth.pid, lambda *a: _pass_on(this, *a))
         # Last of all at exit: what multiprocessing joins there must still be told of.
-        self._finalizer: Any = standard.util.Finalize(
-            self, births.end, (birth,), exitpriority=-100
-        )
+        self._finalizer: Any = standard.util.Finalize(self, births.end, (birth,), exitpriority=-100)
         _here.add(self)
 
     @classmethod

@@ -1,8 +1,8 @@
 """Where a Process leaves what it returned: an unnamed file in memory that both sides hold.
 
 Rules: made before the start, so nobody needs to read for the child to end, whatever the size; an
-outcome counts only once its last byte is there (the length, at the front, is written last); the file
-has no name, a copy of it that a fork left in another process is closed there.
+outcome counts only once its last byte is there (the length, at the front, is written last); the
+file has no name, a copy of it that a fork left in another process is closed there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What travels to a child that is no copy of its parent: an unnamed file, and descriptors.
 
 In the file are two pickles. The first tells a child what it needs before anything of the user's is
-loaded (``Opening``); the second is the process object. Rules: what a pickle refers to as a descriptor
-is an index into the list of those that travel; the file is made empty when a start is given up, so a
-child that comes late finds nothing to do.
+loaded (``Opening``); the second is the process object. Rules: what a pickle refers to as a
+descriptor is an index into the list of those that travel; the file is made empty when a start is
+given up, so a child that comes late finds nothing to do.
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ class Packer:
     def _opening(self) -> Opening:
         fields = vars(self.process_obj)
         outcome: OutcomeFile | None = fields.get("_outcome")
-        opening: Opening = {"parent": os.getpid(), "bound": bool(fields.get("_bound"))}
+        opening: Opening = {
+            "parent": os.getpid(),
+            "bound": bool(fields.get("_bound")),
+            "blocked": set(fields.get("_blocked", ())),
+        }
         if outcome is not None and outcome.fd is not None:
             opening["outcome"] = self.duplicate_for_child(outcome.fd)
         return opening

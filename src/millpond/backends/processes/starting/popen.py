@@ -1,9 +1,9 @@
 """What a parent holds of a child: its pid, a descriptor that shows its end, its exit status.
 
 Rules: the end of a child is seen by its pidfd, never by EOF (grandchildren hold pipes) and never by
-``waitpid`` alone (somebody else may reap, SIGCHLD may be ignored); a status that cannot be had is 255
-with ``exit_unknown`` set, as the standard library does when its fork server is gone; nothing here
-waits without the caller's timeout, except where the caller gave none.
+``waitpid`` alone (somebody else may reap, SIGCHLD may be ignored); a status that cannot be had is
+255 with ``exit_unknown`` set, as the standard library does when its fork server is gone; nothing
+here waits without the caller's timeout, except where the caller gave none.
 """
 
 from __future__ import annotations

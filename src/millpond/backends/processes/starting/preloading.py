@@ -1,8 +1,9 @@
 """What a fork server imports before it serves, so that its children need not.
 
-Rules: what ``set_forkserver_preload`` named, else what the parent has imported, except its main module;
-a module that cannot be imported is left out without a word; one that leaves a Python thread running is
-found out and left out of a second try, since a fork would copy the locks that the thread holds.
+Rules: what ``set_forkserver_preload`` named, else what the parent has imported, except its main
+module; a module that cannot be imported is left out without a word; one that leaves a Python thread
+running is found out and left out of a second try, since a fork would copy the locks that the thread
+holds.
 """
 
 from __future__ import annotations

@@ -33,25 +33,21 @@ def leave(file: OutcomeFile, sealed: outcomes.Sealed) -> None:
 
 
 class Returned:
-    """The outcome of a process that has ended: ``get()`` gives the value, or raises, each time alike."""
+    """The outcome of a process that has ended: a value, or the ``error`` there was instead."""
 
     def __init__(self, left: bytes | None, died: errors.WorkerDied) -> None:
         self._value: Any = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         if left is None:
-            self._error = died
+            self.error = died
             return
         try:
             self._value = outcomes.Sealed(left[0], memoryview(left)[1:]).open()
         except BaseException as error:
-            self._error = error
+            self.error = error.with_traceback(None)
 
     def get(self) -> Any:
-        """The value; raises the error there was instead."""
-        if self._error is None:
-            return self._value
-        try:
-            raise self._error
-        finally:
-            # The caller's frames must not stay alive, or pile up, on an error that is kept.
-            self._error.__traceback__ = None
+        """The value; raises the error, as often as asked, without the frames of earlier times."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        return self._value

@@ -5,9 +5,10 @@
     Started, a pidfd      <-----
     Exited, its status    <-----    waitpid, once its pidfd is readable
 
-Rules: one thread; all signals stay blocked (not ignored, which what a child executes would inherit);
-it never blocks on the parent (answers queue); it ends when the parent's pidfd shows the parent's end,
-or the control socket is closed, and its bound children end with it, which the kernel sees to.
+Rules: one thread; all signals stay blocked (not ignored, which what a child executes would
+inherit); it never blocks on the parent (answers queue); it ends when the parent's pidfd shows the
+parent's end, or the control socket is closed, and its bound children end with it, which the kernel
+sees to.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import Any, NoReturn
 
 from millpond.backends.processes.starting.popen import close_all
 
-REQUEST = struct.Struct("<QII")  # the request's number; its descriptors; 1: bound to the parent's life
+REQUEST = struct.Struct(
+    "<QII"
+)  # the request's number; its descriptors; 1: bound to the parent's life
 ANSWER = struct.Struct("<IiQQ")  # what; errno or status; the request's number; the pid
 STARTED, FAILED, EXITED, BUSY = range(1, 5)
 END = 0
@@ -126,7 +129,13 @@ class Server:
         self._answer(EXITED, os.waitstatus_to_exitcode(status), 0, pid, close=pidfd)
 
     def _answer(
-        self, what: int, value: int, number: int, pid: int, fd: int | None = None, close: int | None = None
+        self,
+        what: int,
+        value: int,
+        number: int,
+        pid: int,
+        fd: int | None = None,
+        close: int | None = None,
     ) -> None:
         self._answers.append((ANSWER.pack(what, value, number, pid), fd))
         self._flush()

@@ -11,9 +11,7 @@ import resource
 import signal
 from typing import Any
 
-_LIMITS = [
-    number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")
-]
+_LIMITS = [number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
 
 
 def take() -> dict[str, Any]:

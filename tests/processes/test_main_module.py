@@ -1,0 +1,182 @@
+"""``__main__`` in a spawned or served child, however the program was started. Pools are in compat."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.processes.waiting import LIMIT
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+# No blank line inside a block, one after each: this is also typed into a REPL.
+DEFINITIONS = """\
+import sys
+import millpond
+OFFSET = 100
+class Point:
+    def __init__(self, x):
+        self.x = x
+    def moved(self):
+        return Point(self.x + OFFSET)
+
+def add(x):
+    return x + OFFSET
+
+def runs(target, *args):
+    process = millpond.get_context({method!r}).Process(target=target, args=args)
+    process.start()
+    return process.result(30)
+
+"""
+WORK = """\
+print("answer", runs(add, 1), runs(lambda: add(2)), runs(Point(3).moved).x)
+"""
+ANSWER = "answer 101 102 103"
+
+
+def run(*arguments: str, text: str = "") -> tuple[str, str, int]:
+    done = subprocess.run(
+        [sys.executable, *arguments], input=text, capture_output=True, text=True, timeout=LIMIT
+    )
+    return done.stdout.strip(), done.stderr.strip(), done.returncode
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dash_c(method: str) -> None:
+    assert run("-c", DEFINITIONS.format(method=method) + WORK) == (ANSWER, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_standard_input(method: str) -> None:
+    assert run("-", text=DEFINITIONS.format(method=method) + WORK) == (ANSWER, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_guarded_script(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    guard = 'if __name__ == "__main__":\n    '
+    script.write_text(DEFINITIONS.format(method=method) + guard + WORK)
+    assert run(str(script)) == (ANSWER, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_module_run_by_name(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guard = 'if __name__ == "__main__":\n    '
+    (tmp_path / "by_name.py").write_text(DEFINITIONS.format(method=method) + guard + WORK)
+    assert run("-m", "by_name") == (ANSWER, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_package_run_by_name(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ``__main__`` is imported by nobody, so what it defines goes by value."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text(DEFINITIONS.format(method=method) + WORK)
+    assert run("-m", "package") == (ANSWER, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_script(method: str, tmp_path: Path) -> None:
+    import py_compile
+
+    script = tmp_path / "script.py"
+    guard = 'if __name__ == "__main__":\n    '
+    script.write_text(DEFINITIONS.format(method=method) + guard + WORK)
+    compiled = py_compile.compile(str(script), str(tmp_path / "compiled.pyc"))
+    script.unlink()
+    assert run(str(compiled)) == (ANSWER, "", 0)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_without_a_guard_is_a_runtime_error(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, millpond\n"
+        "print('begun', flush=True)\n"
+        f"process = millpond.get_context({method!r}).Process(target=print, args=('ran',))\n"
+        "process.start()\nprocess.join()\nsys.exit(process.exitcode)\n"
+    )
+    out, err, code = run(str(script))
+    assert out.split() == ["begun", "begun"]  # once here, once in the child, and no loop
+    assert "RuntimeError" in err
+    assert code == 1
+
+
+def test_functions_share_the_module_s_globals(tmp_path: Path) -> None:
+    """multiprocessing runs the main file in one dict and lets ``__main__`` be a copy of it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, millpond\n"
+        "VALUE = 1\n"
+        "def set_value(): sys.modules['__main__'].VALUE = 2; return VALUE\n"
+        "if __name__ == '__main__':\n"
+        "    process = millpond.get_context('spawn').Process(target=set_value)\n"
+        "    process.start(); print(process.result())\n"
+    )
+    assert run(str(script)) == ("2", "", 0)
+
+
+def test_an_unguarded_choice_of_the_start_method_may_be_met_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import millpond\n"
+        "millpond.set_start_method('spawn')\n"
+        "def add(x): return x + 1\n"
+        "if __name__ == '__main__':\n"
+        "    process = millpond.Process(target=add, args=(1,))\n"
+        "    process.start(); print(process.result())\n"
+    )
+    assert run(str(script)) == ("2", "", 0)
+
+
+@pytest.mark.parametrize("stop", ["MainReached", "SystemExit", "ValueError"])
+def test_what_was_defined_when_a_pool_was_reached_is_used(tmp_path: Path, stop: str) -> None:
+    """MainReached ends the import quietly; anything else that is raised there ends the child."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import builtins, millpond\n"
+        "from millpond.backends.processes.starting import main_module\n"
+        "def add(x): return x + 1\n"
+        "if main_module.importing():\n"
+        f"    raise getattr(builtins, {stop!r}, main_module.MainReached)\n"
+        "process = millpond.get_context('spawn').Process(target=add, args=(1,))\n"
+        "process.start()\n"
+        "print(process.exception() or process.result())\n"
+    )
+    out, _, code = run(str(script))
+    assert code == 0
+    assert (out == "2") is (stop == "MainReached")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_typed_into_a_repl(method: str) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-i", "-q"],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**os.environ, "PYTHON_BASIC_REPL": "1", "TERM": "dumb"},
+    ) as repl:  # fmt: skip
+        os.close(theirs)
+        for line in (DEFINITIONS.format(method=method) + WORK + "exit()\n").splitlines(True):
+            os.write(ours, line.encode())
+        shown = b""
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the terminal's other side is closed
+                break
+        assert repl.wait(LIMIT) == 0
+    os.close(ours)
+    assert ANSWER.encode() in shown, shown.decode()
+    assert b"Traceback" not in shown
