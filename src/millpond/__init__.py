@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from multiprocessing import set_start_method as set_start_method
 
     from millpond import errors as errors
+    from millpond.context import BaseContext
     from millpond.errors import CannotKill as CannotKill
     from millpond.errors import ExtraMissing as ExtraMissing
     from millpond.errors import InitializerError as InitializerError
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from millpond.process import Process as Process
     from millpond.results import AsyncResult as AsyncResult
 
-    def get_context(method: str | None = None) -> Any: ...
+    def get_context(method: str | None = None) -> BaseContext: ...
 
 
 _ERRORS = (

@@ -1,4 +1,4 @@
-"""``multiprocessing.connection``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.connection``: this name gives the standard library's own module."""
 
 import multiprocessing.connection as standard
 import sys

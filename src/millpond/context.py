@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import multiprocessing.context as std
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from millpond.backends.processes.starting import main_module
 from millpond.process import ForkProcess, ForkServerProcess, Process, SpawnProcess
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import TimeoutError as TimeoutError
 
     from millpond.pool import Pool
+    from millpond.process import Process as _Process
 
 __all__ = ()
 
@@ -29,7 +30,7 @@ __all__ = ()
 class BaseContext(std.BaseContext):
     """What our contexts share."""
 
-    Process: Any
+    Process: ClassVar[type[_Process]]
 
     def Pool(  # type: ignore[override]
         self,
@@ -46,7 +47,7 @@ class BaseContext(std.BaseContext):
             processes, initializer, initargs, maxtasksperchild, self.get_context(), **options
         )
 
-    def get_context(self, method: str | None = None) -> Any:
+    def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """This context, or that of the start method."""
         if method is None:
             return self
@@ -54,41 +55,42 @@ class BaseContext(std.BaseContext):
             context = _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
-        context._check_available()  # type: ignore[attr-defined]
+        context._check_available()
         return context
 
 
 class ForkContext(BaseContext, std.ForkContext):
     """Start by fork."""
 
-    Process = ForkProcess  # type: ignore[assignment,misc]
+    Process = ForkProcess  # type: ignore[assignment]
 
 
 class SpawnContext(BaseContext, std.SpawnContext):
     """Start in a fresh interpreter."""
 
-    Process = SpawnProcess  # type: ignore[assignment,misc]
+    Process = SpawnProcess  # type: ignore[assignment]
 
 
 class ForkServerContext(BaseContext, std.ForkServerContext):
     """Start by the fork server."""
 
-    Process = ForkServerProcess  # type: ignore[assignment,misc]
+    Process = ForkServerProcess  # type: ignore[assignment]
 
 
 class DefaultContext(BaseContext, std.DefaultContext):
     """The context of whatever start method is set."""
 
-    Process = Process  # type: ignore[assignment,misc]
+    Process = Process  # type: ignore[assignment]
 
     def __init__(self) -> None:
-        super().__init__(std._default_context)  # type: ignore[arg-type]
+        super().__init__(std._default_context)
 
-    def get_context(self, method: str | None = None) -> Any:
+    def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """The context of the start method, by default of the one that is set."""
         if method is not None:
             return super().get_context(method)
-        return resolve(std._default_context.get_context())
+        context: BaseContext = resolve(std._default_context.get_context())
+        return context
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Choose the start method; once, unless ``force``."""

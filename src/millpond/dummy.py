@@ -1,4 +1,4 @@
-"""``multiprocessing.dummy``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.dummy``: this name gives the standard library's own module."""
 
 import multiprocessing.dummy as standard
 import sys

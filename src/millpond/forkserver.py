@@ -38,7 +38,7 @@ class ForkServer:
         std.set_forkserver_preload(list(modules_names))
 
     def get_inherited_fds(self) -> list[int] | None:
-        """The descriptors that this process was sent, where the standard library's server forked it."""
+        """The descriptors that the standard library's server sent this process, if it did."""
         return std.get_inherited_fds()
 
     def connect_to_new_process(self, fds: Sequence[int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""``multiprocessing.heap``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.heap``: this name gives the standard library's own module."""
 
 import multiprocessing.heap as standard
 import sys

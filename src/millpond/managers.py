@@ -1,4 +1,4 @@
-"""``multiprocessing.managers``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.managers``: this name gives the standard library's own module."""
 
 import multiprocessing.managers as standard
 import sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 import weakref
@@ -10,7 +11,7 @@ from functools import partial
 from multiprocessing import util
 from typing import Any, TypeVar
 
-from millpond import cpus
+from millpond import cpus, errors
 from millpond.backends import registry
 from millpond.core.policy import Policy
 from millpond.engine import Engine
@@ -355,6 +356,11 @@ class ThreadPool(Pool):
         initargs: Iterable[Any] = (),
     ) -> None:
         super().__init__(processes, initializer, initargs, backend="threads")
+
+    def terminate(self) -> None:
+        """``Pool.terminate``; like the standard library's, it says nothing of threads that go on."""
+        with contextlib.suppress(errors.CannotKill):
+            super().terminate()
 
 
 def name_of(func: Any) -> str:

@@ -1,4 +1,4 @@
-"""``multiprocessing.popen_fork``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.popen_fork``: this name gives the standard library's own module."""
 
 import multiprocessing.popen_fork as standard
 import sys

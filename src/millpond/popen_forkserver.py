@@ -1,4 +1,4 @@
-"""``multiprocessing.popen_forkserver``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.popen_forkserver``: this name gives the standard library's own module."""
 
 import multiprocessing.popen_forkserver as standard
 import sys

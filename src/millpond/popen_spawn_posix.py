@@ -1,4 +1,4 @@
-"""``multiprocessing.popen_spawn_posix``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.popen_spawn_posix``: this name gives the standard library's own module."""
 
 import multiprocessing.popen_spawn_posix as standard
 import sys

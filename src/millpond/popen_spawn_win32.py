@@ -1,4 +1,4 @@
-"""``multiprocessing.popen_spawn_win32``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.popen_spawn_win32``: this name gives the standard library's own module."""
 
 import multiprocessing.popen_spawn_win32 as standard
 import sys

@@ -57,7 +57,7 @@ class Process(multiprocessing.process.BaseProcess):
     _die_with_parent = False
     _bound = False  # whether this start ties the child's life to its parent's
     _blocked: frozenset[int] = frozenset()
-    """Signals that stay blocked in the child until its target unblocks them; set before ``start()``."""
+    """Signals that stay blocked in the child until its target unblocks them; as above."""
     _server: Any = None
     """A ``starting.nursery.Nursery`` that is to fork this process; set before ``start()``."""
 
@@ -72,7 +72,7 @@ class Process(multiprocessing.process.BaseProcess):
         daemon: bool | None = None,
         die_with_parent: bool = False,
     ) -> None:
-        super().__init__(group, target, name, args, kwargs, daemon=daemon)  # type: ignore[arg-type]
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
         if die_with_parent:
             self._die_with_parent = True
 
@@ -114,7 +114,7 @@ class Process(multiprocessing.process.BaseProcess):
         standard.process._children.add(self)
 
     def interrupt(self) -> None:
-        """Send SIGINT to the process, which raises KeyboardInterrupt there unless it chose otherwise."""
+        """Send SIGINT, which raises KeyboardInterrupt in the process unless it chose otherwise."""
         self._check_closed()
         self._popen.interrupt()
 
@@ -143,12 +143,12 @@ class Process(multiprocessing.process.BaseProcess):
         KeyboardInterrupt, ``MaybeEncodingError`` where the value cannot be pickled.
         """
         self._await_end(timeout)
-        return self._take_outcome().get()
+        return _outcome_of(self).get()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result()`` would raise once the process has ended, or None; waits as it does."""
         self._await_end(timeout)
-        return self._take_outcome().error
+        return _outcome_of(self).error
 
     def __await__(self) -> Generator[Any, None, Any]:
         """``await process`` is ``result()`` that lets the event loop go on meanwhile."""
@@ -169,33 +169,10 @@ class Process(multiprocessing.process.BaseProcess):
             raise errors.TimeoutError(f"{self.name} has not ended after {timeout} s")
         standard.process._children.discard(self)
 
-    def _take_outcome(self) -> Returned:
-        with _taking:  # a file can be taken once
-            if self._outcome is not None:
-                self._left = self._outcome.take()
-                self._outcome = None
-        if self._decoded is None:  # runs the user's code, so not under the lock
-            decoded = Returned(self._left, self._died())
-            with _taking:
-                if self._decoded is None:
-                    self._decoded = decoded
-                    self._left = None
-        return self._decoded
-
-    def _died(self) -> errors.WorkerDied:
-        code = None if self._exit_unknown else self.exitcode
-        how = errors.describe_exit(code)
-        return errors.WorkerDied(
-            f"{self.name} (pid {self.pid}) {how} before it returned",
-            pid=self.pid,
-            exitcode=code,
-            phase="running",
-        )
-
     # --- the child's side ---
 
     def run(self) -> Any:
-        """What the child does: call the target. A subclass may override it; what it returns is the result."""
+        """What the child does: call the target. What it returns, or a subclass's, is the result."""
         if self._target:
             return self._target(*self._args, **self._kwargs)
         return None
@@ -208,6 +185,32 @@ class Process(multiprocessing.process.BaseProcess):
             return code
         finally:
             vars(self).pop("run", None)
+
+
+def _outcome_of(process: Process) -> Returned:
+    """What a process that has ended left; decoded once."""
+    with _taking:  # a file can be taken once
+        if process._outcome is not None:
+            process._left = process._outcome.take()
+            process._outcome = None
+    if process._decoded is None:  # runs the user's code, so not under the lock
+        decoded = Returned(process._left, _death_of(process))
+        with _taking:
+            if process._decoded is None:
+                process._decoded = decoded
+                process._left = None
+    return process._decoded
+
+
+def _death_of(process: Process) -> errors.WorkerDied:
+    """What to say of a process that left nothing."""
+    code = None if process._exit_unknown else process.exitcode
+    return errors.WorkerDied(
+        f"{process.name} (pid {process.pid}) {errors.describe_exit(code)} before it returned",
+        pid=process.pid,
+        exitcode=code,
+        phase="running",
+    )
 
 
 class ForkProcess(Process):

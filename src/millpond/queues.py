@@ -1,4 +1,4 @@
-"""``multiprocessing.queues``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.queues``: this name gives the standard library's own module."""
 
 import multiprocessing.queues as standard
 import sys

@@ -1,4 +1,4 @@
-"""``multiprocessing.reduction``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.reduction``: this name gives the standard library's own module."""
 
 import multiprocessing.reduction as standard
 import sys

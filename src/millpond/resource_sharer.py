@@ -1,4 +1,4 @@
-"""``multiprocessing.resource_sharer``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.resource_sharer``: this name gives the standard library's own module."""
 
 import multiprocessing.resource_sharer as standard
 import sys

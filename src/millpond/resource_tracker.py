@@ -1,4 +1,4 @@
-"""``multiprocessing.resource_tracker``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.resource_tracker``: this name gives the standard library's own module."""
 
 import multiprocessing.resource_tracker as standard
 import sys

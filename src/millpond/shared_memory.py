@@ -1,4 +1,4 @@
-"""``multiprocessing.shared_memory``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.shared_memory``: this name gives the standard library's own module."""
 
 import multiprocessing.shared_memory as standard
 import sys

@@ -1,4 +1,4 @@
-"""``multiprocessing.sharedctypes``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.sharedctypes``: this name gives the standard library's own module."""
 
 import multiprocessing.sharedctypes as standard
 import sys

@@ -1,4 +1,4 @@
-"""``multiprocessing.spawn``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.spawn``: this name gives the standard library's own module."""
 
 import multiprocessing.spawn as standard
 import sys

@@ -1,4 +1,4 @@
-"""``multiprocessing.synchronize``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.synchronize``: this name gives the standard library's own module."""
 
 import multiprocessing.synchronize as standard
 import sys

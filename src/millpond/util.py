@@ -1,4 +1,4 @@
-"""``multiprocessing.util``, as it is: this name gives the standard library's own module."""
+"""``multiprocessing.util``: this name gives the standard library's own module."""
 
 import multiprocessing.util as standard
 import sys

@@ -2,19 +2,20 @@
 
 Rules: a program is data, so that Hypothesis can shrink it; what it observes is what both pools must
 agree on, whatever their timing (values, orders where there is one, types and arguments of errors).
-Left out, as millpond differs there on purpose: what follows an error inside an imap chunk of
-several tasks, results that were pending at terminate(), tasks that exit.
+Left out: what follows an error inside an imap chunk of several tasks (millpond goes on), results
+that were pending at terminate(), tasks that exit (multiprocessing hangs on both).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
 
-LIMIT = 30.0
+LIMIT = 10.0
 
 
 def square(x: int) -> int:
@@ -93,6 +94,7 @@ _inputs = st.builds(
     st.sampled_from(["list", "tuple", "generator", "failing", "dict"]),
 )
 _functions = st.sampled_from(sorted(FUNCTIONS))
+_good_inputs = _inputs.filter(lambda given: given.shape != "failing")
 _chunks = st.sampled_from([None, None, 1, 2, 5, 100])
 
 
@@ -105,12 +107,18 @@ _STEPS = st.one_of(
     _call("apply", "map", "starmap"),
     _call("apply_async", "map_async", "starmap_async", callback=st.booleans()),
     _call("imap", "imap_unordered", chunksize=st.none()),
-    _call("imap", "imap_unordered", func=st.sampled_from(SAFE)),
+    _call("imap", func=st.sampled_from(SAFE)),
+    _call("imap_unordered", func=st.sampled_from(SAFE), input=_good_inputs),
     _call("imap", chunksize=st.none(), take=st.integers(0, 3)),
     st.builds(Step, kind=st.sampled_from(["get", "wait", "successful"]), which=st.integers(0, 5)),
     st.builds(Step, kind=st.sampled_from(["close", "terminate", "join", "enter", "apply"])),
 )
 programs = st.tuples(st.integers(1, 3), st.lists(_STEPS, min_size=1, max_size=12).map(tuple))
+
+
+def told(value: object) -> str:
+    """A value as both pools must show it: without an object's place in memory."""
+    return re.sub(r"0x[0-9a-f]+", "0x", repr(value))
 
 
 def shown(error: BaseException, several: bool = False) -> tuple[str, ...]:
@@ -138,7 +146,7 @@ class Run:
             except Exception as error:
                 self.seen.append((step.kind, shown(error, self.several(step))))
         self.settle()
-        self.seen.append([[repr(x) for x in calls] for calls in self.called])
+        self.seen.append([[told(x) for x in calls] for calls in self.called])
         return self.seen
 
     def several(self, step: Step) -> bool:
@@ -157,10 +165,11 @@ class Run:
             case "enter":
                 return self.pool.__enter__() is self.pool
             case "apply":
-                return self.pool.apply(FUNCTIONS[step.func], step.input.values[:3])
+                return told(self.pool.apply(FUNCTIONS[step.func], step.input.values[:3]))
             case "map" | "starmap":
                 items = step.input.make(star=step.kind == "starmap")
-                return getattr(self.pool, step.kind)(FUNCTIONS[step.func], items, step.chunksize)
+                method = getattr(self.pool, step.kind)
+                return told(method(FUNCTIONS[step.func], items, step.chunksize))
             case "imap" | "imap_unordered":
                 return self.iterate(step)
             case "get" | "wait" | "successful":
@@ -176,7 +185,7 @@ class Run:
         got: list[Any] = []
         while step.take is None or len(got) < step.take:
             try:
-                got.append(repr(next(results)))
+                got.append(told(next(results)))
             except StopIteration:
                 break
             except Exception as error:
@@ -206,7 +215,7 @@ class Run:
         result = self.results[step.which % len(self.results)]
         match step.kind:
             case "get":
-                return result.get(LIMIT)
+                return told(result.get(LIMIT))
             case "wait":
                 result.wait(LIMIT)
                 return result.ready()

@@ -1,4 +1,4 @@
-"""``__main__`` in a spawned or served child, however the program was started. Pools are in compat."""
+"""``__main__`` in a spawned or served child, however the program was started."""
 
 from __future__ import annotations
 
@@ -137,6 +137,29 @@ def test_an_unguarded_choice_of_the_start_method_may_be_met_again(tmp_path: Path
         "    process.start(); print(process.result())\n"
     )
     assert run(str(script)) == ("2", "", 0)
+
+
+def test_a_child_that_imported_main_sends_it_by_value_in_its_turn(tmp_path: Path) -> None:
+    """There ``__main__`` is called ``__mp_main__``; a fork server of our own choice has neither."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import millpond\n"
+        "from millpond.backends.processes.starting.nursery import fork_server\n"
+        "class Point:\n    def __init__(self, x): self.x = x\n"
+        "def inner(point): return Point(point.x + OFFSET)\n"
+        "OFFSET = 1\n"
+        "def outer():\n"
+        "    process = millpond.get_context('fork').Process(target=inner, args=(Point(1),))\n"
+        "    process._server = fork_server()\n"
+        "    process.start()\n"
+        "    return process.result(30)\n"
+        "if __name__ == '__main__':\n"
+        "    process = millpond.get_context('spawn').Process(target=outer)\n"
+        "    process.start()\n"
+        "    point = process.result()\n"
+        "    print(type(point) is Point, point.x)\n"
+    )
+    assert run(str(script)) == ("True 2", "", 0)
 
 
 @pytest.mark.parametrize("stop", ["MainReached", "SystemExit", "ValueError"])

@@ -75,7 +75,7 @@ def test_dummy_s_submodule() -> None:
 
 def test_a_name_that_is_nowhere() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Proces'"):
-        millpond.Proces  # type: ignore[attr-defined]  # noqa: B018
+        millpond.Proces  # noqa: B018
     with pytest.raises(AttributeError):
         millpond.context.nothing  # noqa: B018
     with pytest.raises(ValueError, match="cannot find context for 'frok'"):

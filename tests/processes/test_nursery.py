@@ -79,10 +79,7 @@ def test_parent_process_is_the_one_that_asked(nursery: Nursery) -> None:
 def test_many_births_leave_nothing(nursery: Nursery) -> None:
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(200):
-        process = served(nursery, work.double, 1)
-        process.join(LIMIT)
-        assert process.exitcode == 0
-    del process
+        assert served(nursery, work.double, 1).result(LIMIT) == 2
     gc.collect()
     assert set(os.listdir("/proc/self/fd")) == before
     children = Path(f"/proc/{nursery.pid}/task/{nursery.pid}/children")

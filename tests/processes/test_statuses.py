@@ -152,8 +152,8 @@ import millpond
 from tests.processes import work
 
 def held():
-    return sorted(os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in os.listdir("/proc/self/fd")
-                  if os.path.islink(f"/proc/self/fd/{fd}"))
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return sorted(os.readlink(link).split(":")[0] for link in links if os.path.islink(link))
 
 if __name__ == "__main__":
     context = millpond.get_context(sys.argv[1])

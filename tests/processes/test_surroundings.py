@@ -107,11 +107,9 @@ def test_preload_is_what_the_parent_imported_less_what_leaves_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "leaves_a_thread.py").write_text(
-        "import threading\n"
-        "if threading.current_thread() is threading.main_thread() and __import__('os').getpid() != HERE:\n"
-        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n".replace(
-            "HERE", str(os.getpid())
-        )
+        "import os, threading\n"
+        f"if os.getpid() != {os.getpid()}:\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
     (tmp_path / "harmless.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -19,6 +19,7 @@ from millpond.worker.loop import Settings
 
 Task = tuple[Callable[..., Any], int, Any]
 
+_CANNOT = "a thread cannot be killed; use backend='processes' for tasks that may need it"
 _STOP: Task = (print, -1, None)
 
 
@@ -66,6 +67,12 @@ class _Worker(threading.Thread):
     def pid(self) -> int:
         """Of the process that it is in."""
         return os.getpid()
+
+    def kill(self) -> None:
+        """As a process has it; raises CannotKill."""
+        raise CannotKill(_CANNOT)
+
+    terminate = kill
 
     @property
     def exitcode(self) -> int | None:
@@ -125,7 +132,7 @@ class ThreadBackend:
         thread.more.release()
 
     def kill(self, worker: WorkerId) -> None:
-        raise CannotKill("a thread cannot be killed; use backend='processes' for tasks that may need it")
+        raise CannotKill(_CANNOT)
 
     def poll(self, timeout: float | None) -> Iterable[Report]:
         reports = []

@@ -25,4 +25,6 @@ class FakeClock:
 
     def advance_to(self, now: float) -> None:
         """Let time pass until ``now``, if that is still to come."""
-        self.advance(max(now - self(), 0.0))
+        self._nanoseconds = max(self._nanoseconds, int(now * 1e9))
+        while self() < now:
+            self._nanoseconds += 1

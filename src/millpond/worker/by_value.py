@@ -15,7 +15,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from millpond.worker import main_namespace
 
@@ -45,7 +45,7 @@ def dumps(
     refusal: Exception | None = None
     try:
         data = dumps_plain(obj, names=names)
-        if main_importable or b"__main__" not in data:
+        if main_importable or not (b"__main__" in data or b"__mp_main__" in data):
             return data
     except _REFUSALS as error:
         refusal = error
@@ -70,7 +70,10 @@ def dumps_plain(obj: object, *, names: Names | None = None) -> bytes:
 def dumps_by_value(obj: object, *, main_importable: bool, names: Names | None = None) -> bytes:
     """``obj`` with what the other process cannot import sent along."""
     file = io.BytesIO()
-    _value_pickler()(file, main_importable, names or {}).dump(obj)
+    pickler = _value_pickler()
+    if not main_importable:
+        _send_imported_main_by_value()
+    pickler(file, main_importable, names or {}).dump(obj)
     return file.getvalue()
 
 
@@ -115,13 +118,13 @@ def _value_pickler() -> Any:
 def _make_value_pickler() -> Any:
     from collections import ChainMap
 
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """cloudpickle with ForkingPickler's reducers, and one ``__main__`` for all that it sends."""
+        """cloudpickle with ForkingPickler's reducers, and one ``__main__`` for all it sends."""
 
         # On the class, where pickle's C code looks for it.
-        dispatch_table = ChainMap(
+        dispatch_table: ClassVar[Any] = ChainMap(
             cloudpickle.Pickler.dispatch_table,
             ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
         )
@@ -138,27 +141,38 @@ def _make_value_pickler() -> Any:
             return self._names.get(id(obj))
 
         def reducer_override(self, obj: Any) -> Any:
-            is_class = isinstance(obj, type)
-            if not is_class and type(obj) is not types.FunctionType:
+            if not isinstance(obj, type | types.FunctionType):
                 return super().reducer_override(obj)
             in_main = _named_in(obj, self._main)
             if in_main and self._main_importable:
                 return NotImplemented  # by reference
             reduced = super().reducer_override(obj)
-            if not isinstance(reduced, tuple):
-                return reduced
-            if not is_class and obj.__globals__ is self._main:
-                reduced = _into_main(reduced)
-            if in_main:
-                reduced = (main_namespace.made_there, (obj.__name__, *reduced[:2]), *reduced[2:])
-            return reduced
+            return _placed(obj, reduced, self._main) if type(reduced) is tuple else reduced
 
     return ValuePickler
+
+
+def _send_imported_main_by_value() -> None:
+    """In a child that imported its parent's main module, ``__main__`` goes by another name."""
+    import cloudpickle
+
+    main = sys.modules["__main__"]
+    if main.__name__ == "__mp_main__" and "__mp_main__" in sys.modules:
+        cloudpickle.register_pickle_by_value(main)
 
 
 def _named_in(obj: Any, main: dict[str, Any]) -> bool:
     """Whether ``obj`` is what its name says in ``__main__``."""
     return obj.__module__ in ("__main__", "__mp_main__") and main.get(obj.__qualname__) is obj
+
+
+def _placed(obj: Any, reduced: tuple[Any, ...], main: dict[str, Any]) -> tuple[Any, ...]:
+    """cloudpickle's reduction of a function or class, changed to live in the receiver's main."""
+    if getattr(obj, "__globals__", None) is main:
+        reduced = _into_main(reduced)
+    if _named_in(obj, main):
+        reduced = (main_namespace.made_there, (obj.__name__, *reduced[:2]), *reduced[2:])
+    return reduced
 
 
 def _into_main(reduced: tuple[Any, ...]) -> tuple[Any, ...]:

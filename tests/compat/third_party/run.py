@@ -123,8 +123,9 @@ def main(names: list[str]) -> int:
             wrong = differences(program, theirs, ours)
             bad += bool(wrong)
             used = ", ".join(f"{count} {what}" for what, count in sorted(ours.used.items()))
-            row = f"{program.name:22} {ours.status:>6} {theirs.seconds:6.1f} {ours.seconds:6.1f}  {used}"
-            print(row, "" if not wrong else "  DIFFERS", flush=True)
+            seconds = f"{theirs.seconds:6.1f} {ours.seconds:6.1f}"
+            ending = "  DIFFERS" if wrong else ""
+            print(f"{program.name:22} {ours.status:>6} {seconds}  {used}{ending}", flush=True)
             for line in wrong:
                 print("    " + line.replace("\n", "\n    "))
     print(f"{'some differ' if bad else 'all the same'}")

@@ -263,6 +263,7 @@ class ProcessBackend:
         event = Lost(child.id, first, stop, detail, not child.ready, child.failed is not None)
         self._reports.append(Report(event))
         child.close()
+        child.process.join(0)  # multiprocessing's list of children lets go of it
 
     def _start_failure(self, child: Child, exitcode: int | None) -> StartFailure:
         initializer = self._settings.initializer

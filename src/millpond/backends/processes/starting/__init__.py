@@ -4,16 +4,19 @@
        |  method, or a server that was set on the process
        v
     direct.py   fork: the child is a copy, it goes straight on
-    fresh.py    spawn: a new interpreter; boot.py is the first thing that it runs
-    served.py   ask a nursery: server.py forks the child, nursery.py is the parent's side
+    fresh.py    spawn: a new interpreter; boot.py is the first of our code that it runs
+    served.py   ask a nursery: nursery.py is the parent's side, server.py forks the child
        |
        v
     child.py    in each child: bind to the parent, take what was sent, run Process._bootstrap
 
-``popen.py`` is what a parent holds of a child (pidfd, exit status), ``binding.py`` ties a child's
-life to its parent's, ``payload.py`` is what travels to a child that is no copy, ``main_module.py``
-is what happens to ``__main__`` there, ``surroundings.py`` the environment that a served child gets,
-and ``outcome_file.py`` where a Process leaves what it returned.
+What they share: ``popen.py`` is what a parent holds of a child (pidfd, exit status), ``binding.py``
+ties a child's life to its parent's, ``payload.py`` is what travels to a child that is no copy,
+``main_module.py`` what becomes of ``__main__`` there, ``surroundings.py`` the environment of a
+served child, ``outcome_file.py`` and ``returned.py`` how a Process's result comes back,
+``standard.py`` what of multiprocessing's private parts is used. A server comes to be in
+``births.py``, a fresh one by ``commands.py``, imports what ``preloading.py`` says, and is spoken to
+through ``conversation.py``.
 
 Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is
 passed to a child has no fd number below 3; a start either happens or raises and leaves nothing

@@ -63,13 +63,13 @@ def wake(mask: Iterable[int], collects: bool = True) -> None:
 
 def report() -> None:
     """Show the exception that kept the process from running."""
-    sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    sys.excepthook(*sys.exc_info())
     standard.util._flush_std_streams()
 
 
 def open_payload(fd: int, fds: Sequence[int]) -> tuple[payload.Opening, bytes, OutcomeFile | None]:
     """Read what was sent; leaves at once where the parent gave the start up."""
-    found = payload.read(open(fd, "rb"))
+    found = payload.read(os.fdopen(fd, "rb"))
     if found is None:
         os._exit(1)
     opening, process_pickle = found
@@ -87,9 +87,7 @@ def run_sent(
     current = standard.process.current_process()
     if outcome is not None:
         outcome.adopt()
-    current._inheriting = (
-        True  # what multiprocessing calls the time in which nothing may be started
-    )
+    current._inheriting = True  # multiprocessing's mark: nothing may be started yet
     try:
         if "preparation" in opening:
             standard.spawn.prepare(pickle.loads(opening["preparation"]))

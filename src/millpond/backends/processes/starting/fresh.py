@@ -9,10 +9,10 @@ import threading
 from multiprocessing.process import BaseProcess
 
 from millpond.backends.processes.starting import commands, payload
-from millpond.backends.processes.starting.popen import Popen, close_all, open_pidfd
+from millpond.backends.processes.starting.popen import OwnChild, close_all, open_pidfd
 
 
-class SpawnPopen(Popen):
+class SpawnPopen(OwnChild):
     """A child in a fresh interpreter."""
 
     method = "spawn"

@@ -25,7 +25,7 @@ Source = tuple[str, str]
 
 
 class MainReached(BaseException):
-    """Ends the import of an unguarded main module, at the first thing that only the parent may do."""
+    """Ends the import of an unguarded main module, where it wants what is the parent's to do."""
 
 
 def importing() -> bool:
@@ -34,7 +34,7 @@ def importing() -> bool:
 
 
 def importable_by(start_method: str) -> bool:
-    """Whether a child started by the method has this process's ``__main__`` without being sent it."""
+    """Whether a child started by the method has this process's ``__main__`` by itself."""
     return start_method == "fork" or source() is not None
 
 
@@ -43,7 +43,7 @@ def source() -> Source | None:
     main = sys.modules["__main__"]
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
-        # A package's __main__ runs its program unconditionally; multiprocessing leaves it alone too.
+        # A package's __main__ runs its program in any case; multiprocessing leaves it alone too.
         return None if name == "__main__" or name.endswith(".__main__") else ("name", name)
     path = getattr(main, "__file__", None)
     if path is None or hasattr(sys, "ps1"):

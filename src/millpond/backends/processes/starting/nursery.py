@@ -37,6 +37,7 @@ PATIENCE = 30.0
 """Seconds without a sign of life after which a start is given up."""
 
 _GRACE = 1.0
+_MOMENT = 0.5
 _here: weakref.WeakSet[Nursery] = weakref.WeakSet()
 
 
@@ -60,6 +61,7 @@ class Nursery:
         self._lock = threading.RLock()
         self._numbers = itertools.count(server.END + 1)
         self._asked: dict[int, Child] = {}
+        self._given_up: set[int] = set()
         self._children: weakref.WeakValueDictionary[int, Child] = weakref.WeakValueDictionary()
         this = weakref.ref(self)  # no cycle: it ends as soon as nobody needs it
         self._talk = Conversation(birth.control, birth.pid, lambda *a: _pass_on(this, *a))
@@ -74,7 +76,7 @@ class Nursery:
 
     @classmethod
     def exec(cls, preload: Sequence[str] | None = None) -> Nursery:
-        """A fresh interpreter; ``preload`` are modules that it imports (default: as this process)."""
+        """A fresh interpreter; it imports ``preload``, by default what this process has."""
         return cls(births.execute(preload), None)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -97,10 +99,19 @@ class Nursery:
             self._talk.listen(lambda: number not in self._asked, PATIENCE)
         except BaseException:
             if self._asked.pop(number, None) is not None:
-                payload.give_up(payload_fd)
+                self._abandon(number, payload_fd)
             raise
         finally:
             self._lock.release()
+
+    def _abandon(self, number: int, payload_fd: int) -> None:
+        """Let no child come of a request; one that was forked already is killed when we hear of it."""
+        payload.give_up(payload_fd)
+        self._given_up.add(number)
+        try:
+            self._talk.listen(lambda: number not in self._given_up, _MOMENT)
+        except OSError:
+            pass  # it will be said when the server goes on, if it does
 
     def learn_end(self, known: Callable[[], bool], patience: float = 5.0) -> None:
         """Hear how a child ended whose pidfd shows that it did, until ``known()``."""
@@ -139,6 +150,7 @@ class Nursery:
         if what == server.STARTED:
             self._started(number, pid, pidfd)
         elif what == server.FAILED:
+            self._given_up.discard(number)
             if self._asked.pop(number, None) is not None:
                 raise OSError(value, f"the child could not be forked: {os.strerror(value)}")
         elif what == server.EXITED:
@@ -154,6 +166,7 @@ class Nursery:
             self._asked.pop(number, None)
         elif pid not in self._children:  # its start was given up, or we have no descriptor left
             self._asked.pop(number, None)
+            self._given_up.discard(number)
             os.kill(pid, signal.SIGKILL)
             if pidfd < 0:
                 raise no_descriptor()
@@ -175,7 +188,7 @@ def _pass_on(
 
 
 _fork_server: Nursery | None = None
-_fork_server_lock = threading.Lock()
+_fork_server_lock = threading.RLock()
 
 
 def fork_server() -> Nursery:

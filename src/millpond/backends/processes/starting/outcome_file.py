@@ -66,13 +66,23 @@ class OutcomeFile:
         own = unnamed_file("millpond-outcome") if fd is None else fd
         self.fd: int | None = own
         self._writer = 0
+        self._identity = (0, 0)
         _open_here.add(own)
 
-    def write(self, outcome: bytes) -> None:
-        """Leave an outcome; only its process may, not a copy that the process forked."""
-        if self.fd is not None and self._writer == os.getpid():
-            write_at(self.fd, outcome, _HEADER.size)
-            write_at(self.fd, _HEADER.pack(_WHOLE, len(outcome)), 0)
+    def write(self, *parts: bytes | memoryview) -> None:
+        """Leave an outcome; only its process may, not a copy that the process forked.
+
+        Raises OSError where the user's code closed the file, or has another under its number.
+        """
+        if self.fd is None or self._writer != os.getpid():
+            return
+        if _identity(self.fd) != self._identity:
+            raise OSError("the file for the outcome was closed")
+        at = _HEADER.size
+        for part in parts:
+            write_at(self.fd, part, at)
+            at += len(part)
+        write_at(self.fd, _HEADER.pack(_WHOLE, at - _HEADER.size), 0)
 
     def take(self) -> bytes | None:
         """What the child left, or None where it left nothing whole; gives the file back."""
@@ -91,6 +101,8 @@ class OutcomeFile:
     def adopt(self) -> None:
         """In the child: the file is ours to write."""
         self._writer = os.getpid()
+        if self.fd is not None:
+            self._identity = _identity(self.fd)
         self.keep_across_fork(False)
 
     def keep_across_fork(self, keep: bool) -> None:
@@ -109,6 +121,11 @@ class OutcomeFile:
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         # It travels as a descriptor of its own, beside the process that it belongs to.
         return type(None), ()
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    about = os.fstat(fd)
+    return about.st_dev, about.st_ino
 
 
 def _close_copies() -> None:

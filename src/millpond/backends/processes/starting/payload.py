@@ -49,7 +49,7 @@ class Packer:
         return len(self.fds) - 1
 
     def for_copy(self, names: by_value.Names) -> tuple[Opening, bytes]:
-        """For a child of a forked copy of this process: objects that it has travel by their names."""
+        """For a child of a forked copy of this process: what it has travels as a name."""
         opening = self._opening()
         tracker_fd = standard.resource_tracker()._fd
         if tracker_fd is not None:

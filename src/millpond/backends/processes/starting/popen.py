@@ -26,11 +26,11 @@ UNKNOWN = 255
 _LONGEST_POLL = 3600.0
 
 _EXIT_GRACE = 0.8
-"""Seconds that a daemonic child has between SIGTERM and SIGKILL when its parent's interpreter exits."""
+"""Seconds between SIGTERM and SIGKILL for a daemonic child of an exiting interpreter."""
 
 
 def open_pidfd(pid: int) -> int | None:
-    """A pidfd of ``pid``, or None where the system has none; ProcessLookupError once it is reaped."""
+    """A pidfd, or None where the system has none; ProcessLookupError once ``pid`` is reaped."""
     opener = getattr(os, "pidfd_open", None)
     if opener is None:
         return None
@@ -50,7 +50,7 @@ def _is_missing(error: OSError) -> bool:
 
 
 def wait_readable(fd: int, timeout: float | None) -> bool:
-    """Wait until ``fd`` is readable, or was hung up, at most ``timeout`` seconds (None: for ever)."""
+    """Wait until ``fd`` is readable or hung up, at most ``timeout`` seconds (None: for ever)."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if timeout is None:
@@ -94,38 +94,17 @@ class Popen:
         self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
+        """Start the child."""
         raise NotImplementedError
 
-    def duplicate_for_child(self, fd: int) -> int:
-        """What a pickled descriptor becomes in this child (the standard library's hook)."""
-        return fd
+    def _reap(self) -> None:
+        """Learn the exit status if the child has ended; never blocks."""
+        raise NotImplementedError
 
     # --- the end of the child ---
 
-    def _watch(self, pipe_end: int | None = None) -> None:
-        """Take a sentinel for ``self.pid``, just started by this process."""
-        try:
-            self._pidfd = open_pidfd(self.pid)
-        except ProcessLookupError:
-            self._lost()
-            self.sentinel = _hung_up()
-        except OSError:
-            self._discard()
-            raise
-        else:
-            self.sentinel = self._pidfd if self._pidfd is not None else _or_hung_up(pipe_end)
-        self._close_at_end(self.sentinel)
-
     def _close_at_end(self, *fds: int) -> None:
         self.finalizer = standard.util.Finalize(self, close_all, fds)
-
-    def _discard(self) -> None:
-        """The child exists but cannot be watched: end it rather than lose it."""
-        os.kill(self.pid, signal.SIGKILL)
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
 
     def _lost(self) -> None:
         self.returncode = UNKNOWN
@@ -135,32 +114,8 @@ class Popen:
         self.returncode = status
         self.exit_unknown = False
 
-    def _reap(self) -> None:
-        """Learn the exit status if the child has ended; never blocks."""
-        with self._lock:
-            if self.returncode is not None:
-                return
-            try:
-                status = self._ask_kernel()
-            except ChildProcessError:
-                # Reaped by somebody else, or SIGCHLD is ignored: then it may be running still.
-                if wait_readable(self.sentinel, 0):
-                    self._lost()
-            else:
-                if status is not None:
-                    self._settle(status)
-
-    def _ask_kernel(self) -> int | None:
-        if self._pidfd is None:
-            pid, wait_status = os.waitpid(self.pid, os.WNOHANG)
-            return os.waitstatus_to_exitcode(wait_status) if pid == self.pid else None
-        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        if ended is None:
-            return None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """The exit code, or None while the child runs (always None in a forked copy of the parent)."""
+        """The exit code, or None while it runs (always None in a forked copy of the parent)."""
         if self.returncode is None and self._owner == os.getpid():
             if flag == os.WNOHANG:
                 self._reap()
@@ -169,7 +124,7 @@ class Popen:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end at most ``timeout`` seconds; the exit code, or None when that was too short."""
+        """Wait at most ``timeout`` seconds for the end; the exit code, or None."""
         if self._owner != os.getpid():
             return self.returncode
         while self.returncode is None:
@@ -223,6 +178,56 @@ class Popen:
         """Give back the descriptors."""
         if self.finalizer is not None:
             self.finalizer()
+
+
+class OwnChild(Popen):
+    """A child of this very process: its status is the kernel's to tell."""
+
+    def _watch(self, pipe_end: int | None = None) -> None:
+        """Take a sentinel for ``self.pid``, just started by this process."""
+        try:
+            self._pidfd = open_pidfd(self.pid)
+        except ProcessLookupError:
+            self._lost()
+            self.sentinel = _hung_up()
+        except OSError:
+            self._discard()
+            raise
+        else:
+            self.sentinel = self._pidfd if self._pidfd is not None else _or_hung_up(pipe_end)
+        self._close_at_end(self.sentinel)
+
+    def _discard(self) -> None:
+        """The child exists but cannot be watched: end it rather than lose it."""
+        os.kill(self.pid, signal.SIGKILL)
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+
+    def _reap(self) -> None:
+        """Learn the exit status if the child has ended; never blocks."""
+        with self._lock:
+            if self.returncode is not None:
+                return
+            try:
+                status = self._ask_kernel()
+            except ChildProcessError:
+                # Reaped by somebody else, or SIGCHLD is ignored: then it may be running still.
+                if wait_readable(self.sentinel, 0):
+                    self._lost()
+            else:
+                if status is not None:
+                    self._settle(status)
+
+    def _ask_kernel(self) -> int | None:
+        if self._pidfd is None:
+            pid, wait_status = os.waitpid(self.pid, os.WNOHANG)
+            return os.waitstatus_to_exitcode(wait_status) if pid == self.pid else None
+        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _hung_up() -> int:

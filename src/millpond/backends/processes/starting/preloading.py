@@ -50,7 +50,7 @@ def _chosen() -> tuple[list[str], bool]:
 
 
 def imported() -> list[str]:
-    """The modules of this process that another could import by name, in the order of their import."""
+    """The modules of this process that another could import, in the order of their import."""
     names = []
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)

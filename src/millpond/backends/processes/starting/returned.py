@@ -27,7 +27,7 @@ def captured(run: Callable[[], object], file: OutcomeFile) -> Callable[[], None]
 def leave(file: OutcomeFile, sealed: outcomes.Sealed) -> None:
     """Write the outcome; a full disk or memory limit leaves none, which the parent reports."""
     try:
-        file.write(bytes((sealed.tag,)) + sealed.data)
+        file.write(bytes((sealed.tag,)), memoryview(sealed.data))
     except OSError:
         pass
 

@@ -1,4 +1,4 @@
-"""What a child gets from its parent by being its child, taken at each start where a server forks it.
+"""What a child has from its parent by being forked by it, where a server forks it instead.
 
 The working directory, ``sys.argv`` and ``sys.path`` travel with multiprocessing's preparation data;
 here are the environment, umask, signal mask, CPU affinity, priority and resource limits.

@@ -1,0 +1,186 @@
+"""What really happens in a rehearsal, and what may therefore be said of it.
+
+The ledger hears from the workers themselves, by another way than frames and slates: which task began where,
+which answer was sent whole, which worker ended. It judges what the scheduler does by that alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+from millpond.backends.processes.death import Death, StartFailure
+from millpond.core.commands import DROPPED, Send, Settle, Span
+from millpond.core.events import Event, Lost, WorkerId
+from millpond.core.policy import Policy
+from millpond.core.scheduler import Scheduler
+from millpond.testing.simulation_tasks import SimulatedJob, expected
+from millpond.testing.simulation_worker import SimulatedProcess, current_worker
+from millpond.testing.simulation_world import Observer, World
+from millpond.worker import frames
+from millpond.worker.codec import Part
+from millpond.worker.frames import Frame
+from millpond.worker.outcome import take
+
+Task = tuple[int, int]
+
+
+class Ledger(Observer):
+    """See the module."""
+
+    def __init__(self, policy: Policy, failing: frozenset[int]) -> None:
+        self.policy = policy
+        self.failing = failing  # numbers of workers whose initializer raises
+        self.jobs: dict[int, SimulatedJob] = {}
+        self.event: Event | None = None  # that is being handled
+        self.failed_starts = 0
+        self._ready: set[SimulatedProcess] = set()
+        self._begun: Counter[Task] = Counter()
+        self._places: dict[Task, list[SimulatedProcess]] = {}  # the workers that began it
+        self._in: dict[SimulatedProcess, set[Task]] = {}  # what a worker may be blamed for
+        self._order: dict[SimulatedProcess, dict[int, Task]] = {}  # what it was sent, by its numbers
+        self._answered: set[Task] = set()  # the answer was sent whole
+        self._processes: dict[WorkerId, SimulatedProcess] = {}
+        self._blamed: dict[SimulatedProcess, int] = {}
+
+    # From the workers -----------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """The initializer of every worker."""
+        worker = current_worker()
+        worker.strand.step()
+        if worker.number in self.failing:
+            raise RuntimeError("this worker's initializer fails")
+
+    def decoded(self, worker: SimulatedProcess, parts: list[Part]) -> None:
+        tasks = {(p.job, i) for p in parts for i in range(p.first, p.first + p.count)}
+        self._in[worker] = tasks if len(tasks) == 1 else set()
+
+    def began(self, worker: SimulatedProcess, job: int, index: int) -> None:
+        task = job, index
+        assert index not in self.jobs[job].settled, f"task {task} begins after it ended"
+        assert task not in self._answered, f"task {task} runs again, though its answer was sent"
+        for place in self._places.get(task, ()):
+            assert not place.is_alive(), f"task {task} runs in two workers"
+        self._begun[task] += 1
+        if self.policy.at_most_once:
+            assert self._begun[task] == 1, f"task {task} runs twice"
+        self._places.setdefault(task, []).append(worker)
+        self._in[worker] = {task}
+
+    def unpickled(self, worker: SimulatedProcess, job: int, index: int) -> None:
+        self._in[worker] = {(job, index)}
+
+    def sent(self, worker: SimulatedProcess, frame: Frame) -> None:
+        if frame.kind == frames.READY:
+            self._ready.add(worker)
+        elif frame.kind == frames.DONE:
+            order = self._order[worker]
+            self._answered.update(order[n] for n in range(frame.seq, frame.seq + frame.count))
+
+    def ended(self, worker: SimulatedProcess) -> None:
+        if worker not in self._ready:
+            self.failed_starts += 1
+
+    # From the scheduler ---------------------------------------------------------------------------
+
+    def started(self, id: WorkerId, process: SimulatedProcess) -> None:
+        """A worker got its process."""
+        self._processes[id] = process
+        self._order[process] = {}
+
+    def ordered(self, command: Send) -> None:
+        """A chunk is about to be sent."""
+        order, number = self._order[self._processes[command.worker]], command.seq
+        for job, start, stop in command.spans:
+            for index in range(start, stop):
+                order[number] = job, index
+                number += 1
+
+    def settle(self, command: Settle, batch: list[Any] | None) -> None:
+        """Tasks end, with outcomes or for a cause."""
+        job = self.jobs[command.job]
+        indexes = range(command.start, command.stop)
+        for index in indexes:
+            assert index not in job.settled, f"task {job.id, index} is settled twice"
+            assert index < len(job.deeds), f"task {job.id, index} is settled and was never submitted"
+        job.settled.update(indexes)
+        if batch is not None:
+            assert len(batch) == len(indexes), f"{command} with {len(batch)} outcomes"
+            for index, outcome in zip(indexes, batch, strict=True):
+                self._judge(job, index, outcome)
+        elif command.cause is DROPPED:
+            assert job.dropped, f"{command}, though nobody dropped the job"
+        elif isinstance(command.cause, StartFailure):
+            assert self.failed_starts, f"{command}, though every worker started"
+        else:
+            assert isinstance(command.cause, Death), f"{command} for no known cause"
+            for index in indexes:
+                self._judge_blame((job.id, index))
+
+    def _judge(self, job: SimulatedJob, index: int, outcome: Any) -> None:
+        try:
+            value = take(outcome)
+        except Exception as error:
+            value = type(error).__name__
+        want = expected(job.id, index, job.deeds[index])
+        assert value == want, f"task {job.id, index} came to {value!r:.60}, not to {want!r:.60}"
+
+    def _judge_blame(self, task: Task) -> None:
+        assert isinstance(self.event, Lost), f"task {task} fails without a death"
+        worker = self._processes[self.event.worker]
+        assert task not in self._answered, f"task {task} fails, though its answer was sent"
+        if self.policy.at_most_once and worker in self._places.get(task, ()):
+            return  # it ran, and what it came to is unknown
+        assert task in self._in.get(worker, ()), f"task {task} is blamed for a death of another's doing"
+        self._blamed[worker] = self._blamed.get(worker, 0) + 1
+        assert self._blamed[worker] == 1, f"one death is blamed on several tasks, {task} among them"
+
+    # The whole ------------------------------------------------------------------------------------
+
+    def check(self, scheduler: Scheduler, world: World) -> None:
+        """Every task is in exactly one place, and there are not too many workers."""
+        self._check_places(scheduler)
+        wanted = self.policy.workers
+        assert len(scheduler.workers) <= wanted, f"{len(scheduler.workers)} workers, {wanted} wanted"
+        assert len(world.alive) <= wanted, f"{len(world.alive)} processes, {wanted} wanted"
+        idle = [worker.id for worker in scheduler._idle]
+        assert len(idle) == len(set(idle)), f"idle twice: {idle}"
+        for worker in scheduler._idle:
+            assert scheduler.workers.get(worker.id) is worker, f"worker {worker.id} is idle and gone"
+            assert worker.ready, f"worker {worker.id} is idle before it is ready"
+            assert not worker.flight, f"worker {worker.id} is idle and has tasks"
+
+    def _check_places(self, scheduler: Scheduler) -> None:
+        spans = self._spans(scheduler)
+        for span, other in pairwise(spans):
+            apart = span.job != other.job or span.stop <= other.start
+            assert apart, f"tasks in two places: {span} and {other}"
+        for span in spans:
+            ended = self.jobs[span.job].settled
+            assert ended.isdisjoint(range(span.start, span.stop)), f"some of {span} have ended"
+        here = sum(span.stop - span.start for span in spans)
+        left = sum(job.left for job in self.jobs.values())
+        assert here == left, f"lost: {self.describe(scheduler)}"
+
+    @staticmethod
+    def _spans(scheduler: Scheduler) -> list[Span]:
+        held = [held.span for worker in scheduler.workers.values() for held in worker.flight]
+        return sorted([*scheduler._queue, *scheduler._suspects, *held])
+
+    def _unsettled(self) -> set[Task]:
+        return {
+            (job.id, index)
+            for job in self.jobs.values()
+            for index in range(len(job.deeds))
+            if index not in job.settled
+        }
+
+    def describe(self, scheduler: Scheduler) -> str:
+        """Where everything is, for a person."""
+        workers = [
+            (w.id, f"ready {w.ready} retiring {w.retiring}", list(w.flight))
+            for w in scheduler.workers.values()
+        ]
+        return f"unsettled {sorted(self._unsettled())}, queue {scheduler._queue}, workers {workers}"

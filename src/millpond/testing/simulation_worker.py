@@ -1,0 +1,252 @@
+"""A simulated worker process: the real loop of a worker, on a strand, between simulated ends.
+
+Real are the loop, the codec, the frames, the slate's page, and the parent's socket. Simulated are the process
+(a strand), its clock, and the wire: what the worker sent waits there until the world delivers it, as many
+bytes at a time as the world likes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from millpond.testing.simulation_strand import Strand
+from millpond.worker import frames
+from millpond.worker.frames import Buffer, Decoder, Frame
+from millpond.worker.slate import Slate
+
+if TYPE_CHECKING:
+    from millpond.testing.simulation_world import World
+
+WIRE = 1 << 15
+"""Bytes that a wire holds before the worker has to wait."""
+
+_current = threading.local()
+
+
+def current_worker() -> SimulatedProcess:
+    """On a strand: the worker that it is."""
+    worker: SimulatedProcess = _current.worker
+    return worker
+
+
+def loop_on(world: World) -> ModuleType:
+    """A copy of the worker's loop that reads the world's clock, and says when it has decoded a chunk."""
+    spec = importlib.util.find_spec("millpond.worker.loop")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    decode = module.decode_chunk
+
+    def decode_chunk(body: Buffer) -> Any:
+        parts = decode(body)
+        worker = current_worker()
+        world.observer.decoded(worker, parts)
+        worker.strand.step()
+        return parts
+
+    module.monotonic_ns = world.nanoseconds
+    module.decode_chunk = decode_chunk
+    return module  # type: ignore[no-any-return]
+
+
+class SimulatedPage:
+    """The slate's words as the worker sees them: it may end before each store."""
+
+    def __init__(self, slate: Slate, strand: Strand) -> None:
+        self._stored = slate.words
+        self._strand = strand
+        self.words = self
+
+    def __getitem__(self, index: int) -> int:
+        return self._stored[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._strand.step()
+        self._stored[index] = value
+
+
+class SimulatedChannel:
+    """The worker's end. It may end between any two bytes."""
+
+    def __init__(self, end: socket.socket, worker: SimulatedProcess) -> None:
+        end.setblocking(False)
+        self._socket = end
+        self._worker = worker
+        self._decoder = Decoder()
+        self.wire = bytearray()  # sent, and not delivered
+
+    def receive(self) -> list[Frame]:
+        """At least one frame. Raises EOFError when the parent has closed its end."""
+        received: list[Frame] = []
+        while not received:
+            self._worker.strand.wait_until(self._readable)
+            room = self._decoder.room()
+            most = frames.PIECE if room is None else len(room)
+            try:
+                data = self._socket.recv(self._worker.world.piece(most))
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise EOFError
+            received = self._decoder.feed(data)
+        return received
+
+    def send(self, buffers: list[Buffer]) -> None:
+        """Put a frame on the wire, a piece at a time."""
+        data = memoryview(b"".join(buffers))
+        while data:
+            self._worker.strand.wait_until(self._has_room)
+            piece = data[: self._worker.world.piece(min(len(data), WIRE - len(self.wire)))]
+            self.wire += piece
+            data = data[len(piece) :]
+        for frame in Decoder().feed(b"".join(buffers)):
+            self._worker.world.observer.sent(self._worker, frame)
+
+    def deliver(self, most: int) -> int:
+        """Move bytes from the wire to where the parent reads; return how many."""
+        if not self.wire:
+            return 0
+        try:
+            count = self._socket.send(self.wire[:most])
+        except BlockingIOError:
+            return 0
+        except OSError:  # the parent has closed its end
+            count = len(self.wire)
+        del self.wire[:count]
+        return count
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _has_room(self) -> bool:
+        return len(self.wire) < WIRE
+
+    def _readable(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # that it is over is something to read, too
+        return True
+
+
+class SimulatedProcess:
+    """What a context's ``Process`` is, in the simulated world."""
+
+    def __init__(self, world: World, args: tuple[Any, ...]) -> None:
+        endpoint, self._settings = args
+        self.world = world
+        self.number = world.next_number()
+        self.name = f"SimulatedProcess-{self.number}"
+        self.pid = _FIRST_PID + self.number
+        self.exitcode: int | None = None
+        self.noticed = False  # the parent can see that it ended
+        self._fds = endpoint._channel, endpoint._slate
+        self.strand = Strand(world.loom, self._live)
+
+    def start(self) -> None:
+        """Begin; nothing runs before the world gives it steps."""
+        channel, page = self._fds
+        self.slate = Slate(page)
+        self.channel = SimulatedChannel(socket.socket(fileno=os.dup(channel)), self)
+        self.sentinel, self._end = os.pipe()
+        self.world.born(self)
+
+    def _live(self) -> None:
+        _current.worker = self
+        page: Any = SimulatedPage(self.slate, self.strand)
+        channel: Any = self.channel
+        try:
+            self.world.loop.Worker(channel, page, self._settings).run()
+        except EOFError:
+            pass
+        self._ended(0)
+
+    # What the parent does -------------------------------------------------------------------------
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended, noticed or not."""
+        return self.exitcode is None
+
+    def kill(self) -> None:
+        """End it where it is."""
+        self.die(-signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """End it where it is, and let that be seen: a simulated process has no handlers."""
+        self.die(-signal.SIGTERM)
+        self.notice()
+
+    def join(self, timeout: float | None = None) -> None:
+        """It has ended, or it never will while somebody waits for it."""
+        if self.is_alive():
+            raise AssertionError("a simulated process does not end while one waits for it")
+
+    @contextmanager
+    def stopped(self) -> Iterator[bool]:
+        """Nothing runs while the parent does; sometimes it takes too long to stop."""
+        yield self.is_alive() and self.world.stops()
+
+    # What happens to it ---------------------------------------------------------------------------
+
+    def die(self, exitcode: int) -> None:
+        """End it where it is; on its own strand, it is the task that ends it."""
+        if self.exitcode is None:
+            self._ended(exitcode)
+            self.strand.doom()
+            if self.strand.here:
+                self.strand.step()
+
+    def notice(self) -> bool:
+        """Let the parent see that it ended, once all that it sent can be read; whether that was so."""
+        if self.is_alive() or self.noticed:
+            return False
+        self.channel.deliver(len(self.channel.wire))
+        if self.channel.wire:
+            return False
+        self.noticed = True
+        self.channel.close()
+        os.close(self._end)
+        return True
+
+    def close(self) -> None:
+        """Nobody looks at it any more."""
+        self.die(-signal.SIGKILL)
+        if not self.noticed:
+            self.channel.close()
+            os.close(self._end)
+            self.noticed = True
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.slate.close()
+            self.sentinel = -1
+
+    def _ended(self, exitcode: int) -> None:
+        if self.exitcode is None:
+            self.exitcode = exitcode
+            self.world.observer.ended(self)
+
+
+_FIRST_PID = 1 << 22
+"""Linux numbers no process so high: a signal sent to one of these by mistake hits nobody."""
+
+
+class SimulatedContext:
+    """A start method, as the process backend sees one."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def Process(self, *, target: Any, args: tuple[Any, ...], daemon: bool) -> SimulatedProcess:  # noqa: N802
+        """A worker that will live in the world."""
+        return SimulatedProcess(self._world, args)
