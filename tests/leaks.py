@@ -84,7 +84,8 @@ class Watcher:
         found: dict[Hashable, str] = {}
         for pid in (below | set(self._strays(below))) - servers:
             about = stat(pid)
-            if about is not None:
+            if about is not None and not (about.state == "Z" and about.parent == 1):
+                # (a dead one that was given to init is init's to reap)
                 found[pid, about.started] = describe(pid, about)
         return found
 
@@ -153,9 +154,11 @@ def threads() -> Iterator[tuple[Hashable, str]]:
 def descriptors() -> Iterator[tuple[int, str]]:
     for name in entries("/proc/self/fd"):
         try:
-            yield int(name), os.readlink(f"/proc/self/fd/{name}")
+            link = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue  # the listing's own
+        if not link.startswith("/dev/shm/pym-"):  # multiprocessing's heap keeps its segments
+            yield int(name), link
 
 
 @dataclass(frozen=True)

@@ -115,11 +115,15 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Take on a job whose tasks are known, or come bit by bit."""
-        self._inbox.append(partial(self._add_job, job))
+        self._inbox.append(job)
+        if self.finished:
+            self._reject()
 
     def call(self, stream: CallStream, receiver: Held, payload: Any) -> None:
         """Take on one more task of a stream of calls."""
         self._inbox.append((stream, receiver, payload))
+        if self.finished:
+            self._reject()
 
     def ring(self) -> None:
         """See to it that somebody looks into the inbox."""
@@ -151,11 +155,14 @@ class Engine:
         if self.finished or os.getpid() != self._pid:
             return
         self.closing = True
-        self._inbox.append(partial(self._terminate, grace))
+        act = _Act(partial(self._terminate, grace))
+        self._inbox.append(act.run)
         self._ring()
         if wait:
-            self.wait(_Ended(self), None)
+            self.wait(act, None)
             self._await_caretaker()
+            if act.failure is not None:
+                raise act.failure
 
     def join(self) -> None:
         """Wait until every worker has gone and every callback has run."""
@@ -175,7 +182,7 @@ class Engine:
             if self._stepping:
                 raise RuntimeError("a pool cannot be waited for in __del__ while it is being driven")
             self._drive(target, deadline)
-        elif may_drive():
+        elif not self._attended or may_drive():
             with Deferral(self._backend.wake) as deferral:
                 self._wait(target, deadline, deferral)
         else:
@@ -253,10 +260,10 @@ class Engine:
         try:
             while True:
                 self._take_inbox()
-                for stream in self._streams:
-                    self._feed(stream)
                 if target.ready() or (deferral is not None and deferral.hit) or self.finished:
                     return
+                for stream in self._streams:
+                    self._feed(stream)
                 timeout = self._patience(deadline)
                 if timeout is not None and timeout <= 0 and deadline is not None:
                     if self._clock() >= deadline:
@@ -332,6 +339,9 @@ class Engine:
         inbox = self._inbox
         while inbox:
             entry = inbox.popleft()
+            if isinstance(entry, Job):
+                self._add_job(entry)
+                continue
             if type(entry) is not tuple:
                 entry()
                 continue
@@ -480,8 +490,25 @@ class Engine:
                 self._withdraw()
                 self._finish()
 
+    def _reject(self) -> None:
+        """The engine has finished: what still came in is withdrawn."""
+        while self._inbox:
+            try:
+                entry = self._inbox.popleft()
+            except IndexError:
+                return
+            if isinstance(entry, Job):
+                entry.withdraw()
+            elif type(entry) is tuple:
+                receiver = entry[1]()
+                if receiver is not None:
+                    receiver.withdraw()
+            else:
+                entry()
+
     def _finish(self) -> None:
         self.finished = True
+        self._reject()
         self._callbacks.stop()
         with self._end:
             self._end.notify_all()
@@ -549,7 +576,8 @@ class _Quiet:
         self._engine = engine
 
     def ready(self) -> bool:
-        return self._engine._scheduler.quiet
+        engine = self._engine
+        return engine.finished or (not engine._inbox and engine._scheduler.quiet)
 
     def park(self, timeout: float | None) -> None:
         raise AssertionError("nobody else drives")

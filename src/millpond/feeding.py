@@ -65,22 +65,26 @@ class SequenceFeed:
 
 
 class IteratorFeed:
-    """Pulls from an iterator, in the caller's thread, one chunk when there is none to run."""
+    """Pulls from an iterator in the caller's thread: a chunk when he waits for a result and there is none."""
 
     def __init__(self, job: StreamJob, source: Iterator[Any]) -> None:
         self._job = job
         self._source = source
+        self._pulling = False  # the input may use the pool, which comes back here
 
     def refill(self) -> None:
         job = self._job
-        if job.ended or job.pulled > job.settled or job.room() <= 0:
+        if self._pulling or job.ended or not job.wanted or job.pulled > job.settled or job.room() <= 0:
             return
+        self._pulling = True
         try:
             items = list(itertools.islice(self._source, job.unit))
         except BaseException as exception:
             job.failure = exception
             items = []
             job.ended = True
+        finally:
+            self._pulling = False
         job.inputs.update(enumerate(items, job.pulled))
         job.pulled += len(items)
         job.ended = job.ended or len(items) < job.unit

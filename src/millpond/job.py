@@ -187,6 +187,7 @@ class StreamJob(Job):
         self.withdrawn = False  # the pool was terminated
         self.left = False  # nobody wants the rest
         self.hungry = True  # the driver has seen all input there was
+        self.wanted = False  # somebody waits for a result
         self.starving = False  # the feed stopped for want of room
         self.bound = 0  # inputs pulled ahead of the last result taken, at most
         self.fixed_bound: int | None = None  # the caller's ``buffersize``
@@ -226,6 +227,7 @@ class StreamJob(Job):
 
     def lift(self) -> None:
         """No bounds any more."""
+        self.wanted = True
         self.fixed_bound = self.bound = 1 << 62
         self.unread_limit = 1 << 62
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from millpond import errors
 from millpond.backends.processes import starting
-from millpond.backends.processes.starting import outcome_file, standard
+from millpond.backends.processes.starting import interruptions, outcome_file, standard
 from millpond.backends.processes.starting.returned import Returned, captured
 
 if TYPE_CHECKING:
@@ -101,17 +101,18 @@ class Process(multiprocessing.process.BaseProcess):
         self._bound = bool(
             self.daemon or self._die_with_parent or standard.process.current_process().daemon
         )
-        self._outcome = outcome_file.OutcomeFile()
-        try:
-            self._popen: Any = self._Popen(self)
-        except BaseException:
-            self._outcome.close()
-            self._outcome = None
-            raise
-        self._sentinel = self._popen.sentinel
-        # The target may refer to this object, or be large (bpo-30775).
-        del self._target, self._args, self._kwargs
-        standard.process._children.add(self)
+        with interruptions.held():
+            self._outcome = outcome_file.OutcomeFile()
+            try:
+                self._popen: Any = self._Popen(self)
+            except BaseException:
+                self._outcome.close()
+                self._outcome = None
+                raise
+            self._sentinel = self._popen.sentinel
+            # The target may refer to this object, or be large (bpo-30775).
+            del self._target, self._args, self._kwargs
+            standard.process._children.add(self)
 
     def interrupt(self) -> None:
         """Send SIGINT, which raises KeyboardInterrupt in the process unless it chose otherwise."""
@@ -191,8 +192,9 @@ def _outcome_of(process: Process) -> Returned:
     """What a process that has ended left; decoded once."""
     with _taking:  # a file can be taken once
         if process._outcome is not None:
-            process._left = process._outcome.take()
-            process._outcome = None
+            process._left = process._outcome.read()
+            file, process._outcome = process._outcome, None
+            file.close()
     if process._decoded is None:  # runs the user's code, so not under the lock
         decoded = Returned(process._left, _death_of(process))
         with _taking:

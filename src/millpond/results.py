@@ -302,7 +302,9 @@ class IMapIterator(Iterator[T]):
     def _wait(self, timeout: float | None) -> None:
         """Until there is a result. Raises StopIteration, TimeoutError or CancelledError if there is none."""
         if not self.ready():
+            self._job.wanted = True
             self._engine.wait(self, timeout)
+            self._job.wanted = False
         if self._job.results.ready:
             return
         if self._job.exhausted:

@@ -41,7 +41,7 @@ PROCESS = (
 )
 COPY = "cpython_test_multiprocessing"  # one of its tests wants a file name that ends like this
 SCRIPTS = ("mp_fork_bomb.py", "mp_preload.py")
-TEST_LIMIT = 100
+TEST_LIMIT = 60
 CHILD = Path(__file__).with_name("cpython_child.py")
 
 
@@ -105,7 +105,7 @@ def run_class(folder: Path, method: str, cls: str) -> Report:
             start_new_session=True,
         )  # fmt: skip
         try:
-            status = process.wait(10 * TEST_LIMIT)
+            status = process.wait(150)
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.util
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 from millpond.testing.tasks import Oops, die, note
@@ -50,6 +52,17 @@ def leave_pair(lock: Any, value: Any) -> None:
 
 def put_on_queue(x: Any) -> None:
     _left["queue"].put(x)
+
+
+def leave_at_exit(folder: str) -> None:
+    """Register what a worker does at its end; it takes a moment, as saving a report does."""
+    multiprocessing.util.Finalize(None, _at_exit, (folder,), exitpriority=10)
+
+
+def _at_exit(folder: str) -> None:
+    Path(folder, f"begun-{os.getpid()}").touch()
+    time.sleep(0.3)
+    Path(folder, f"ended-{os.getpid()}").touch()
 
 
 def who_am_i(_: Any = None) -> tuple[str, bool, bool, int]:

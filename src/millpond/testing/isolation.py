@@ -167,7 +167,7 @@ class MixedTravelTests(Suite):
         assert pool.apply(list.append, (mine, 1)) is None
         assert mine == []
 
-    def test_a_gate_keeps_results_of_others_unharmed(self, pool: Pool) -> None:
+    def test_a_flood_of_bad_outcomes_is_told_one_by_one(self, pool: Pool) -> None:
         told: list[BaseException] = []
         for x in range(200):
             pool.apply_async(poison.raise_or_return, (x % 10,), error_callback=told.append)

@@ -43,6 +43,13 @@ WAIT = {
 }
 
 
+def rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What is left of the two outputs. Not communicate(): reading a line may have brought more along."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return process.stdout.read(), process.stderr.read()
+
+
 class ProgramTests(Suite):
     """What a program's user sees from outside."""
 
@@ -96,8 +103,8 @@ class ProgramTests(Suite):
             (os.killpg if to == "group" else os.kill)(process.pid, signal.SIGINT)
             assert process.stdout.readline() == "interrupted\n"
             assert time.monotonic() - began < 1.0
-            out, err = process.communicate(timeout=SOON)
-            assert (out, err, process.returncode) == ("ended\n", "", 0)
+            out, err = rest_of(process)
+            assert (out, err, process.wait(SOON)) == ("ended\n", "", 0)
             self.workers_end(pids, 2.0)
 
     def test_an_uncaught_ctrl_c_is_one_traceback(self) -> None:
@@ -146,10 +153,7 @@ class ProgramTests(Suite):
     def test_prints_of_tasks_are_not_lost(self) -> None:
         body = "pool.map(print, ['a', 'b'], 1); pool.close(); pool.join()"
         with self.program(body) as (process, _):
-            assert process.stdout is not None
-            assert process.stderr is not None
-            # Not communicate(): the line read above may have brought what follows it along.
-            out, err = process.stdout.read(), process.stderr.read()
+            out, err = rest_of(process)
             assert (sorted(out.split()), err) == (["a", "b"], "")
 
     def test_no_socket_listens_and_no_name_is_made(self) -> None:

@@ -6,7 +6,6 @@ which answer was sent whole, which worker ended. It judges what the scheduler do
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +23,8 @@ from millpond.worker.frames import Frame
 from millpond.worker.outcome import take
 
 Task = tuple[int, int]
+_OFTEN = 12
+"""A task that was begun more often than this outlived more deaths than there are in a rehearsal."""
 
 
 class Ledger(Observer):
@@ -35,11 +36,13 @@ class Ledger(Observer):
         self.jobs: dict[int, SimulatedJob] = {}
         self.event: Event | None = None  # that is being handled
         self.failed_starts = 0
+        self.complaints: list[str] = []
         self._ready: set[SimulatedProcess] = set()
-        self._begun: Counter[Task] = Counter()
         self._places: dict[Task, list[SimulatedProcess]] = {}  # the workers that began it
         self._in: dict[SimulatedProcess, set[Task]] = {}  # what a worker may be blamed for
-        self._order: dict[SimulatedProcess, dict[int, Task]] = {}  # what it was sent, by its numbers
+        self._order: dict[
+            SimulatedProcess, dict[int, Task]
+        ] = {}  # what it was sent, by its numbers
         self._answered: set[Task] = set()  # the answer was sent whole
         self._processes: dict[WorkerId, SimulatedProcess] = {}
         self._blamed: dict[SimulatedProcess, int] = {}
@@ -59,14 +62,17 @@ class Ledger(Observer):
 
     def began(self, worker: SimulatedProcess, job: int, index: int) -> None:
         task = job, index
-        assert index not in self.jobs[job].settled, f"task {task} begins after it ended"
-        assert task not in self._answered, f"task {task} runs again, though its answer was sent"
-        for place in self._places.get(task, ()):
-            assert not place.is_alive(), f"task {task} runs in two workers"
-        self._begun[task] += 1
-        if self.policy.at_most_once:
-            assert self._begun[task] == 1, f"task {task} runs twice"
-        self._places.setdefault(task, []).append(worker)
+        places = self._places.setdefault(task, [])
+        for wrong, complaint in [
+            (index in self.jobs[job].settled, "begins after it ended"),
+            (task in self._answered, "runs again, though its answer was sent"),
+            (any(place.is_alive() for place in places), "runs in two workers"),
+            (bool(places) and self.policy.at_most_once, "runs twice"),
+            (len(places) > _OFTEN, "runs again and again"),
+        ]:
+            if wrong:  # raised in the task, it would be the task's failure
+                self.complaints.append(f"task {task} {complaint}")
+        places.append(worker)
         self._in[worker] = {task}
 
     def unpickled(self, worker: SimulatedProcess, job: int, index: int) -> None:
@@ -104,7 +110,9 @@ class Ledger(Observer):
         indexes = range(command.start, command.stop)
         for index in indexes:
             assert index not in job.settled, f"task {job.id, index} is settled twice"
-            assert index < len(job.deeds), f"task {job.id, index} is settled and was never submitted"
+            assert index < len(job.deeds), (
+                f"task {job.id, index} is settled and was never submitted"
+            )
         job.settled.update(indexes)
         if batch is not None:
             assert len(batch) == len(indexes), f"{command} with {len(batch)} outcomes"
@@ -133,7 +141,9 @@ class Ledger(Observer):
         assert task not in self._answered, f"task {task} fails, though its answer was sent"
         if self.policy.at_most_once and worker in self._places.get(task, ()):
             return  # it ran, and what it came to is unknown
-        assert task in self._in.get(worker, ()), f"task {task} is blamed for a death of another's doing"
+        assert task in self._in.get(worker, ()), (
+            f"task {task} is blamed for a death of another's doing"
+        )
         self._blamed[worker] = self._blamed.get(worker, 0) + 1
         assert self._blamed[worker] == 1, f"one death is blamed on several tasks, {task} among them"
 
@@ -143,12 +153,16 @@ class Ledger(Observer):
         """Every task is in exactly one place, and there are not too many workers."""
         self._check_places(scheduler)
         wanted = self.policy.workers
-        assert len(scheduler.workers) <= wanted, f"{len(scheduler.workers)} workers, {wanted} wanted"
+        assert len(scheduler.workers) <= wanted, (
+            f"{len(scheduler.workers)} workers, {wanted} wanted"
+        )
         assert len(world.alive) <= wanted, f"{len(world.alive)} processes, {wanted} wanted"
         idle = [worker.id for worker in scheduler._idle]
         assert len(idle) == len(set(idle)), f"idle twice: {idle}"
         for worker in scheduler._idle:
-            assert scheduler.workers.get(worker.id) is worker, f"worker {worker.id} is idle and gone"
+            assert scheduler.workers.get(worker.id) is worker, (
+                f"worker {worker.id} is idle and gone"
+            )
             assert worker.ready, f"worker {worker.id} is idle before it is ready"
             assert not worker.flight, f"worker {worker.id} is idle and has tasks"
 

@@ -13,7 +13,9 @@ from millpond.testing.simulation_worker import current_worker
 from millpond.worker.codec import MAP
 
 # What a task may do.
-INSTANT, SHORT, MEDIUM, LONG, RAISE, RICH, LARGE, REFUSED, DIE, DIE_DECODING, DIE_ENCODING = range(11)
+INSTANT, SHORT, MEDIUM, LONG, RAISE, RICH, LARGE, REFUSED, DIE, DIE_DECODING, DIE_ENCODING = range(
+    11
+)
 HARMLESS = (INSTANT, SHORT, MEDIUM, LONG, RAISE, RICH, LARGE, REFUSED)
 DEADLY = (DIE, DIE_DECODING, DIE_ENCODING)
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import random
+import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from millpond.backends.base import Report
 from millpond.backends.processes.backend import ProcessBackend
 from millpond.core.events import WorkerId
 from millpond.testing.clock import FakeClock
 from millpond.testing.simulation_strand import Loom
-from millpond.testing.simulation_worker import SimulatedContext, SimulatedProcess, current_worker, loop_on
+from millpond.testing.simulation_worker import (
+    SimulatedContext,
+    SimulatedProcess,
+    current_worker,
+    loop_on,
+)
 from millpond.worker.codec import Part
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
+
+_T = TypeVar("_T")
 
 
 class Observer:
@@ -39,7 +47,9 @@ class Observer:
 class World:
     """See the module. The same seed and the same calls give the same history."""
 
-    def __init__(self, seed: int = 0, clock: FakeClock | None = None, observer: Observer | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, clock: FakeClock | None = None, observer: Observer | None = None
+    ) -> None:
         self.clock = clock or FakeClock()
         self.observer = observer or Observer()
         self.workers: list[SimulatedProcess] = []
@@ -66,6 +76,11 @@ class World:
     def stops(self) -> bool:
         """Whether a process stops in time."""
         return self.kind or self._random.random() < 0.9
+
+    def shuffled(self, things: list[_T]) -> list[_T]:
+        """In any order."""
+        self._random.shuffle(things)
+        return things
 
     def _stride(self) -> int:
         return self._random.choice(_STRIDES[-1:] if self.kind else _STRIDES)
@@ -138,6 +153,20 @@ class World:
         self.loom.close()
 
 
+class _ShuffledPoll:
+    """An epoll that tells what happened in any order: a death before the last answer, too."""
+
+    def __init__(self, epoll: select.epoll, world: World) -> None:
+        self._epoll = epoll
+        self._world = world
+
+    def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
+        return self._world.shuffled(self._epoll.poll(timeout))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
 _STRIDES = (1, 2, 3, 5, 10, 30, 100, 300)
 _READING = 200e-9
 """Seconds that it takes to read the clock; so no task takes none at all."""
@@ -160,6 +189,8 @@ class SimulatedBackend(ProcessBackend):
         super().__init__(SimulatedContext(world), settings or Settings())
         self.world = world
         self._woken = False
+
+        self._epoll: Any = _ShuffledPoll(self._epoll, world)
 
     def start(self, worker: WorkerId) -> None:
         super().start(worker)

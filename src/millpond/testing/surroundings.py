@@ -81,6 +81,20 @@ class SurroundingsTests(Suite):
         finally:
             os.umask(mask)
 
+    @pytest.mark.parametrize("graceful", [False, True])
+    def test_a_worker_s_exit_hooks_run_to_their_end(self, tmp_path: Path, graceful: bool) -> None:
+        options: dict[str, Any] = {
+            "initializer": initializers.leave_at_exit, "initargs": (str(tmp_path),),
+        }  # fmt: skip
+        with self.make_pool(2, graceful=graceful, **options) as pool:
+            pids = [worker.pid for worker in pool._pool]
+            assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+            if not graceful:
+                pool.close()
+                pool.join()
+        names = [f"{word}-{pid}" for word in ("begun", "ended") for pid in pids]
+        assert sorted(os.listdir(tmp_path)) == sorted(names)
+
     def test_the_default_pool_uses_every_cpu_that_it_may(self) -> None:
         with millpond.Pool() as pool:
             assert 1 <= pool._processes <= len(os.sched_getaffinity(0))

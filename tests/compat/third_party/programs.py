@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import samples
+from tests.compat.third_party import samples
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 

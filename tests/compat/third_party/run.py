@@ -1,6 +1,6 @@
 """Runs programs from the package index with multiprocessing, then with millpond in its place.
 
-    python tests/compat/third_party/run.py [NAME ...]
+    python -m tests.compat.third_party.run [NAME ...]
 
 They are installed into a virtual environment in a temporary folder (MILLPOND_THIRD_PARTY_VENV names
 one to keep and use again). Each must give the same output, files and exit status both times, and
@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from programs import PROGRAMS, Program, comparable
+from tests.compat.third_party.programs import PROGRAMS, Program, comparable
 
 ROOT = Path(__file__).parents[3]
 SWAP = Path(__file__).parent / "swap"

@@ -145,6 +145,7 @@ class ProcessBackend:
     def stop(self, worker: WorkerId) -> None:
         child = self._children.get(worker)
         if child is not None:
+            child.stopping = True
             self._write(child, frames.encode(frames.STOP))
 
     def kill(self, worker: WorkerId) -> None:
@@ -244,6 +245,7 @@ class ProcessBackend:
                 self._reports.append(Report(Ready(child.id)))
             elif frame.kind == frames.FAILED:
                 child.failed = frame.flags, bytes(frame.body)
+                child.stopping = True
 
     def _on_death(self, child: Child) -> None:
         del self._children[child.id]

@@ -34,6 +34,7 @@ class Child:
         self.sentinel: int | None = getattr(process, "sentinel", None)
         self.ready = False
         self.failed: tuple[int, bytes] | None = None  # its initializer's error
+        self.stopping = False  # it ends by itself
         self.writing = False  # its outbox waits for room
         self.next_seq = 0  # the number that the next task sent to it will have
         self.known: set[int] = set()  # jobs whose function it has
@@ -70,8 +71,8 @@ class Child:
         return [buffer for job in stale for buffer in frames.encode(frames.FORGET, seq=job)]
 
     def lost_channel(self) -> None:
-        """Its end of the channel is closed: it ended, or a task closed what is not its own."""
-        if self.sentinel is not None and self.process.is_alive():
+        """Its end of the channel is closed: it ends, or a task closed what is not its own."""
+        if not self.stopping and self.sentinel is not None and self.process.is_alive():
             self.process.kill()
 
     def exit_status(self) -> int | None:

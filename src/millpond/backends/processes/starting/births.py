@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from millpond.backends.processes.starting import binding, child, commands, preloading, standard
-from millpond.backends.processes.starting.direct import ALL_SIGNALS, fork_sealed
+from millpond.backends.processes.starting.direct import fork_sealed
+from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.server import Server, settle_in
 
@@ -119,8 +120,10 @@ def _watched(pid: int, ours: socket.socket) -> Birth:
         raise
 
 
-def end(birth: Birth) -> None:
+def end(birth: Birth, parent: int) -> None:
     """Close the control socket, which ends the server; kill it where that takes too long."""
+    if os.getpid() != parent:
+        return  # a forked copy has let go of it already
     if birth.control.fileno() >= 0:
         try:
             birth.control.shutdown(socket.SHUT_RDWR)

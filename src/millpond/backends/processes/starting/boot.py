@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ def spawned(orders: BinaryIO, parent_fd: int | None = None) -> NoReturn:
         sys.exit(1)
     opening, pickled = found
     outcome = payload.receive(opening["fds"], opening)
+    signal.pthread_sigmask(signal.SIG_SETMASK, opening["mask"])
     if opening["bound"]:
         binding.bind(opening["parent"], parent_fd, from_main_thread=opening["from_main"])
     sys.exit(child.run_sent(opening, pickled, outcome, parent_fd, None))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from millpond.backends.processes.starting import server
+from millpond.backends.processes.starting.interruptions import let_in
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 
 _ANSWER_SPACE = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
@@ -65,7 +66,9 @@ class Conversation:
                 return
             if not self.open:
                 raise self.gone()
-            if not wait_readable(self._control.fileno(), _SLICE):
+            with let_in():
+                heard = wait_readable(self._control.fileno(), _SLICE)
+            if not heard:
                 silent += _SLICE
                 if silent >= patience:
                     raise self.silence(patience)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 from multiprocessing.process import BaseProcess
 
-from millpond.backends.processes.starting import commands, payload
+from millpond.backends.processes.starting import commands, interruptions, payload
 from millpond.backends.processes.starting.popen import OwnChild, close_all, open_pidfd
 
 
@@ -22,13 +21,12 @@ class SpawnPopen(OwnChild):
         opening, pickled = packer.for_fresh(self.method)
         opening["fds"] = packer.fds
         opening["from_main"] = threading.current_thread() is threading.main_thread()
+        # Until it sets this, the child has the mask of the moment, in which signals are held.
+        opening["mask"] = set(map(int, interruptions.mask())) | opening["blocked"]
         with contextlib.ExitStack() as the_child_s:
             parent_fd = open_pidfd(os.getpid())
             fds = [] if parent_fd is None else [parent_fd]
             the_child_s.callback(close_all, *fds)
-            if opening["blocked"]:  # inherited, so that none arrives while the interpreter starts
-                mask = signal.pthread_sigmask(signal.SIG_BLOCK, opening["blocked"])
-                the_child_s.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
             orders = payload.write(opening, pickled, front=commands.module_path())
             the_child_s.callback(close_all, orders)
             if parent_fd is not None:

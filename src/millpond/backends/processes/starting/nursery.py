@@ -21,14 +21,15 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from millpond.backends.processes.starting import births, payload, server, standard
+from millpond.backends.processes.starting import births, payload, server
 from millpond.backends.processes.starting.conversation import (
     Conversation,
     NurseryError,
     no_descriptor,
 )
+from millpond.backends.processes.starting.interruptions import held
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 
 __all__ = ["Child", "Nursery", "NurseryError", "current_fork_server", "fork_server", "shutdown"]
@@ -65,19 +66,22 @@ class Nursery:
         self._children: weakref.WeakValueDictionary[int, Child] = weakref.WeakValueDictionary()
         this = weakref.ref(self)  # no cycle: it ends as soon as nobody needs it
         self._talk = Conversation(birth.control, birth.pid, lambda *a: _pass_on(this, *a))
-        # Last of all at exit: what multiprocessing joins there must still be told of.
-        self._finalizer: Any = standard.util.Finalize(self, births.end, (birth,), exitpriority=-100)
+        # At exit nothing need be done: the server sees it, and what is joined there is told of.
+        self._finalizer = weakref.finalize(self, births.end, birth, os.getpid())
+        self._finalizer.atexit = False
         _here.add(self)
 
     @classmethod
     def fork(cls, inherited: Mapping[str, object]) -> Nursery:
         """A copy of this process as it is now."""
-        return cls(births.fork(inherited), inherited)
+        with held():
+            return cls(births.fork(inherited), inherited)
 
     @classmethod
     def exec(cls, preload: Sequence[str] | None = None) -> Nursery:
         """A fresh interpreter; it imports ``preload``, by default what this process has."""
-        return cls(births.execute(preload), None)
+        with held():
+            return cls(births.execute(preload), None)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # a process that is sent to a child does not take its server along
@@ -105,7 +109,7 @@ class Nursery:
             self._lock.release()
 
     def _abandon(self, number: int, payload_fd: int) -> None:
-        """Let no child come of a request; one that was forked already is killed when we hear of it."""
+        """Let no child come of a request; one that was forked is killed when we hear of it."""
         payload.give_up(payload_fd)
         self._given_up.add(number)
         try:

@@ -60,11 +60,13 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
 
 
 class OutcomeFile:
-    """The parent makes it, the child writes it once, the parent takes what is in it."""
+    """The parent makes it, the child writes it once, the parent reads what is in it."""
+
+    fd: int | None = None
 
     def __init__(self, fd: int | None = None) -> None:
         own = unnamed_file("millpond-outcome") if fd is None else fd
-        self.fd: int | None = own
+        self.fd = own
         self._writer = 0
         self._identity = (0, 0)
         _open_here.add(own)
@@ -84,19 +86,16 @@ class OutcomeFile:
             at += len(part)
         write_at(self.fd, _HEADER.pack(_WHOLE, at - _HEADER.size), 0)
 
-    def take(self) -> bytes | None:
-        """What the child left, or None where it left nothing whole; gives the file back."""
+    def read(self) -> bytes | None:
+        """What the child left, or None where it left nothing whole."""
         if self.fd is None:
             return None
-        try:
-            header = os.pread(self.fd, _HEADER.size, 0)
-            if len(header) < _HEADER.size:
-                return None
-            mark, size = _HEADER.unpack(header)
-            outcome = read_at(self.fd, size, _HEADER.size)
-            return outcome if mark == _WHOLE and len(outcome) == size else None
-        finally:
-            self.close()
+        header = os.pread(self.fd, _HEADER.size, 0)
+        if len(header) < _HEADER.size:
+            return None
+        mark, size = _HEADER.unpack(header)
+        outcome = read_at(self.fd, size, _HEADER.size)
+        return outcome if mark == _WHOLE and len(outcome) == size else None
 
     def adopt(self) -> None:
         """In the child: the file is ours to write."""

@@ -16,6 +16,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, BinaryIO
 
 from millpond.backends.processes.starting import main_module, standard
+from millpond.backends.processes.starting.interruptions import let_in
 from millpond.backends.processes.starting.outcome_file import OutcomeFile, unnamed_file, write_at
 from millpond.worker import by_value
 
@@ -83,7 +84,8 @@ class Packer:
     def _dump(self, obj: object) -> bytes:
         standard.context.set_spawning_popen(self)
         try:
-            return bytes(ForkingPickler.dumps(obj))
+            with let_in():
+                return bytes(ForkingPickler.dumps(obj))
         finally:
             standard.context.set_spawning_popen(None)
 
@@ -93,12 +95,13 @@ class Packer:
         hidden = {name: fields.pop(name, None) for name in ("_server", "_outcome")}
         standard.context.set_spawning_popen(self)
         try:
-            return by_value.dumps(
-                self.process_obj,
-                main_importable=main_importable,
-                names=names,
-                again=lambda: self.fds.__setitem__(slice(None), before),
-            )
+            with let_in():
+                return by_value.dumps(
+                    self.process_obj,
+                    main_importable=main_importable,
+                    names=names,
+                    again=lambda: self.fds.__setitem__(slice(None), before),
+                )
         finally:
             standard.context.set_spawning_popen(None)
             fields.update(hidden)

@@ -13,6 +13,7 @@ import select
 import signal
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from millpond.backends.processes.starting import standard
@@ -89,6 +90,7 @@ class Popen:
         # Re-entrant: a signal handler that asks for the exit code may interrupt the reaping.
         self._lock = threading.RLock()
         self._pidfd: int | None = None
+        self._told: deque[Any] = deque(maxlen=1)  # what the kernel said of the end
         self._daemonic = bool(process_obj.daemon)
         self._terminated_at: float | None = None
         self._launch(process_obj)
@@ -224,10 +226,16 @@ class OwnChild(Popen):
         if self._pidfd is None:
             pid, wait_status = os.waitpid(self.pid, os.WNOHANG)
             return os.waitstatus_to_exitcode(wait_status) if pid == self.pid else None
-        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        if ended is None:
-            return None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        # One call from C to C: the kernel says it once, so no signal handler may come between.
+        if not any(self._told):
+            how = (os.P_PIDFD,), (self._pidfd,), (os.WEXITED | os.WNOHANG,)
+            self._told.extend(map(os.waitid, *how))
+        ended = self._told[-1]
+        return None if ended is None else _status(ended)
+
+
+def _status(ended: os.waitid_result) -> int:
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _hung_up() -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 from typing import Any
+
+from millpond.backends.processes.starting import interruptions
 
 _LIMITS = [number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
 
@@ -19,7 +20,7 @@ def take() -> dict[str, Any]:
     return {
         "environ": dict(os.environb),
         "umask": _umask(),
-        "mask": set(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
+        "mask": set(map(int, interruptions.mask())),
         "affinity": os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None,
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "limits": {number: resource.getrlimit(number) for number in _LIMITS},

@@ -1,0 +1,36 @@
+"""A whole ``Pool`` over a simulated world: the real engine, no process, and the same history for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from millpond.backends import registry
+from millpond.pool import Pool
+from millpond.testing.simulation_world import SimulatedBackend, World
+from millpond.worker.loop import Settings
+
+
+class SimulatedPool(Pool):
+    """``SimulatedPool(2, world=World(seed=7))``: a pool whose workers are simulated.
+
+    Limits of time (``get(timeout)``) count the world's seconds, which pass only when nothing else can happen.
+    """
+
+    def __init__(self, processes: int = 2, *, world: World | None = None, **options: Any) -> None:
+        self.world = world or World()
+
+        def choose(
+            name: str | None,
+            context: Any,
+            start_method: str | None,
+            initializer: Callable[..., object] | None,
+            initargs: tuple[Any, ...],
+        ) -> registry.Choice:
+            backend = SimulatedBackend(self.world, Settings(initializer, initargs))
+            return registry.Choice("simulated", backend, reason="asked for")
+
+        with mock.patch.object(registry, "choose", choose):
+            super().__init__(processes, **options)
+        self._engine._clock = self.world.clock

@@ -1,0 +1,200 @@
+"""Schedulers and backends with one classic bug each: what the simulation has to find."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from millpond.core.commands import Command, Kill, Settle, Span, Start
+from millpond.core.events import Closing, Done, Dropped, Event, Forgotten, Lost, Ready, Recalled
+from millpond.core.policy import Policy
+from millpond.core.scheduler import Scheduler
+from millpond.core.worker_state import WorkerState
+from millpond.testing.simulation import Rehearsal
+from millpond.testing.simulation_world import SimulatedBackend
+
+
+class ForgetsUnbegunTasks(Scheduler):
+    """A dead worker's queue dies with it."""
+
+    def _take_back(self, spans: list[Span]) -> None:
+        super()._take_back(spans[1:])
+
+
+class BlamesTheNextTask(Scheduler):
+    """Off by one: the task after the culprit fails."""
+
+    def _lost(self, event: Lost) -> None:
+        super()._lost(event._replace(first=event.first + 1, stop=event.stop + 1))
+
+
+class BlamesTheWholeSlice(Scheduler):
+    """All tasks that may have killed the worker fail, not the one that did."""
+
+    def _redistribute(self, worker: WorkerState, event: Lost) -> None:
+        finished, suspects, unbegun = worker.split(event.first, event.stop)
+        self._out += [Settle(*span, event.detail) for span in suspects]
+        self._take_back(finished + unbegun)
+
+
+class SettlesTwice(Scheduler):
+    """A doubled answer is taken for a new one."""
+
+    _last: Done | None = None
+    _settled: list[Any] = []  # noqa: RUF012
+
+    def _done(self, event: Done) -> None:
+        if event == self._last:
+            self._out += self._settled
+            return
+        super()._done(event)
+        if Kill(event.worker) not in self._out:
+            self._last, self._settled = event, list(self._out)
+
+
+class NeverReplacesWorkers(Scheduler):
+    """A dead worker stays missing."""
+
+    def _staff(self) -> None:
+        if self._born < self.policy.workers:
+            super()._staff()
+
+
+class StartsOneTooMany(Scheduler):
+    """A replacement is started before the old worker is gone."""
+
+    def _done(self, event: Done) -> None:
+        super()._done(event)
+        worker = self.workers.get(event.worker)
+        if worker is not None and worker.retiring:
+            self._born += 1
+            self.workers[self._born] = WorkerState(self._born, self.policy.patience)
+            self._out.append(Start(self._born))
+
+
+class LosesRecalledTasks(Scheduler):
+    """What a worker gave back is nowhere."""
+
+    def _recalled(self, event: Recalled) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is not None and worker.recalling:
+            worker.recalling = False
+            worker.give_back(event.seq)
+
+
+class LosesTheLastChunk(Scheduler):
+    """A worker that retires is thought to have nothing."""
+
+    def _retire(self, worker: WorkerState) -> None:
+        super()._retire(worker)
+        worker.flight.clear()
+
+
+class ClosesTooEarly(Scheduler):
+    """After close, what is queued is given up, and workers are let go."""
+
+    def _closed(self, event: Closing) -> None:
+        super()._closed(event)
+        for worker in self.workers.values():
+            if not worker.retiring:
+                self._retire(worker)
+        self._idle.clear()
+
+    def _staff(self) -> None:
+        if not self._closing:
+            super()._staff()
+
+
+class LeavesDroppedTasks(Scheduler):
+    """A dropped job's tasks are taken from the queue, and never end."""
+
+    def _dropped(self, event: Dropped) -> None:
+        super()._dropped(event)
+        self._out[:] = self._out[1:]
+
+
+class DropsSuspects(Scheduler):
+    """Tasks that may have killed a worker are never run again."""
+
+    def _redistribute(self, worker: WorkerState, event: Lost) -> None:
+        super()._redistribute(worker, event)
+        self._suspects.clear()
+
+
+class ChargesTwice(Scheduler):
+    """A second "ready" makes a worker idle twice."""
+
+    def _ready(self, event: Ready) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is not None:
+            worker.ready = False
+        super()._ready(event)
+
+
+class BelievesEveryRecall(Scheduler):
+    """A doubled "recalled" takes back what was sent in between."""
+
+    def _recalled(self, event: Recalled) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is not None:
+            worker.recalling = True
+        super()._recalled(event)
+
+
+class RunsAgainWhatMayRunOnce(Scheduler):
+    """``at_most_once`` is forgotten."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(replace(policy, at_most_once=False))
+
+
+class KeepsIdleWorkersAfterADeath(Scheduler):
+    """After close, the death of the last busy worker leaves the idle ones waiting for ever."""
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        self._blind = isinstance(event, Lost | Forgotten)
+        return super().handle(event, now)
+
+    def _stop_if_over(self) -> None:
+        if not self._blind:
+            super()._stop_if_over()
+
+
+class JudgesBeforeReading(SimulatedBackend):
+    """A dead worker's channel is not drained: answers that were sent are lost."""
+
+    def _on_death(self, child: Any) -> None:
+        child.channel.drain = list
+        super()._on_death(child)
+
+
+class TakesBackWithoutAsking(SimulatedBackend):
+    """A recall does not forbid the worker to begin what was taken back."""
+
+    def recall(self, worker: int) -> None:
+        child = self._children.get(worker)
+        if child is not None:
+            child.slate.recall = lambda start, stop: None  # type: ignore[method-assign]
+        super().recall(worker)
+
+
+class TearsFrames(SimulatedBackend):
+    """The rest of a frame that came in pieces is forgotten."""
+
+    def _on_channel(self, child: Any, events: int) -> None:
+        super()._on_channel(child, events)
+        child.channel._decoder._rest = b""
+
+
+SCHEDULERS = [
+    ForgetsUnbegunTasks, BlamesTheNextTask, BlamesTheWholeSlice, SettlesTwice, NeverReplacesWorkers,
+    StartsOneTooMany, LosesRecalledTasks, LosesTheLastChunk, ClosesTooEarly, LeavesDroppedTasks,
+    DropsSuspects, ChargesTwice, BelievesEveryRecall, RunsAgainWhatMayRunOnce, KeepsIdleWorkersAfterADeath,
+]  # fmt: skip
+BACKENDS = [JudgesBeforeReading, TakesBackWithoutAsking, TearsFrames]
+
+
+def rehearsal_with(bug: type) -> type[Rehearsal]:
+    """A rehearsal in which one part has the bug."""
+    part = "scheduler_type" if issubclass(bug, Scheduler) else "backend_type"
+    return type(f"RehearsalWith{bug.__name__}", (Rehearsal,), {part: bug})

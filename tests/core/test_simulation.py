@@ -1,0 +1,116 @@
+"""The scheduler, the process backend and the worker's loop in a simulated world that kills at any step."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from millpond.core.policy import Policy
+from millpond.testing.simulation import Rehearsal, rehearse
+from millpond.testing.simulation_machine import SimulationMachine
+from tests.core import planted
+
+SEEDS = 60  # in which the real code must show no bug
+ENOUGH = 150  # in which each planted one has to be found
+
+FIXED = settings(
+    max_examples=120,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_whatever_happens_nothing_is_lost_or_doubled_and_all_ends() -> None:
+    run_state_machine_as_test(SimulationMachine, settings=FIXED)
+
+
+@pytest.mark.parametrize("start", range(0, SEEDS, 20))
+def test_the_same_by_dice(start: int) -> None:
+    for seed in range(start, start + 20):
+        rehearse(seed)
+
+
+@pytest.mark.parametrize("bug", [*planted.SCHEDULERS, *planted.BACKENDS])
+def test_a_planted_bug_is_found(bug: type) -> None:
+    rehearsal_type = planted.rehearsal_with(bug)
+    for seed in range(ENOUGH):
+        try:
+            rehearse(seed, rehearsal_type=rehearsal_type)
+        except AssertionError as failure:
+            assert failure.__notes__ == [f"replay with rehearse({seed}, 120)"]
+            return
+    pytest.fail(f"{bug.__name__} was not found in {ENOUGH} rehearsals")
+
+
+def test_hypothesis_finds_a_planted_bug() -> None:
+    class Machine(SimulationMachine):
+        rehearsal_type = planted.rehearsal_with(planted.BlamesTheWholeSlice)
+
+    quick = settings(FIXED, phases=["generate"], print_blob=False)
+    with pytest.raises(AssertionError, match="blamed for a death of another's doing"):
+        run_state_machine_as_test(Machine, settings=quick)
+
+
+def history(seed: int) -> list[str]:
+    said: list[str] = []
+
+    class Told(Rehearsal):
+        def _handle(self, event: object, batch: object = None) -> None:
+            said.append(f"{self.world.clock()} {event}")
+            super()._handle(event, batch)  # type: ignore[arg-type]
+
+    rehearse(seed, rehearsal_type=Told)
+    return said
+
+
+def test_the_same_seed_gives_the_same_history() -> None:
+    first, second = history(5), history(5)
+    assert len(first) > 50
+    assert [line.partition(" object at")[0] for line in first] == [
+        line.partition(" object at")[0] for line in second
+    ]
+
+
+def test_the_world_sees_what_it_is_there_for() -> None:
+    """Every kind of trouble happens in the seeds that are run."""
+    seen: set[str] = set()
+
+    class Told(Rehearsal):
+        def _handle(self, event: object, batch: object = None) -> None:
+            seen.add(type(event).__name__)
+            super()._handle(event, batch)  # type: ignore[arg-type]
+            if self.scheduler._suspects:
+                seen.add("a suspect waits")
+            if self.scheduler.failure is not None:
+                seen.add("given up")
+
+        def _perform(self, command: object) -> None:
+            seen.add(type(command).__name__)
+            if getattr(command, "alone", False):
+                seen.add("a suspect runs alone")
+            super()._perform(command)  # type: ignore[arg-type]
+
+    for seed in range(SEEDS):
+        rehearse(seed, rehearsal_type=Told)
+    assert seen >= {
+        "Closing", "Done", "Dropped", "Forgotten", "Kill", "Lost", "Opened", "Ready", "Recall", "Recalled",
+        "Repopulated", "Send", "Sized", "Start", "Stop", "Submitted", "Ticked", "a suspect runs alone",
+        "a suspect waits", "given up",
+    }  # fmt: skip
+
+
+def test_a_rehearsal_step_by_step() -> None:
+    """What the methods of a rehearsal are for: a history written by hand."""
+    rehearsal = Rehearsal(Policy(workers=1), seed=1)
+    try:
+        rehearsal.submit([0, 0, 8, 0], plain=False)  # the third task kills its worker
+        rehearsal.finish()
+        job = rehearsal.jobs[1]
+        assert job.settled == {0, 1, 2, 3}
+        assert rehearsal.scheduler.lost == 1
+    finally:
+        rehearsal.tear_down()
