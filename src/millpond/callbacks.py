@@ -49,5 +49,5 @@ class CallbackThread:
                 result.run_callbacks()
             except BaseException as exception:
                 report(exception)
-            result = None  # type: ignore[assignment]
+            result = None
             self._ring()

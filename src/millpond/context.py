@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from millpond.backends.processes.starting import main_module
+from millpond.backends.registry import Start
 from millpond.process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 if TYPE_CHECKING:
@@ -131,6 +132,16 @@ def resolve(context: object) -> Any:
     if type(context) in (std.ForkContext, std.SpawnContext, std.ForkServerContext):
         return _concrete_contexts[context._name]  # type: ignore[attr-defined]
     return context
+
+
+def starting(context: object, start_method: str | None) -> Start:
+    """How the processes of a pool start that was given these. Raises ValueError if it was given both."""
+    if context is not None and start_method is not None:
+        raise ValueError("give context or start_method, not both")
+    asked = context if context is not None else start_method
+    chosen = resolve(asked)
+    method = start_method or chosen.get_start_method()
+    return Start(chosen, method, asked is not None, isinstance(chosen, BaseContext))
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multiprocessing import TimeoutError as TimeoutError
-    from multiprocessing.pool import MaybeEncodingError as MaybeEncodingError
+    from multiprocessing.pool import (  # type: ignore[attr-defined]
+        MaybeEncodingError as MaybeEncodingError,
+    )
 
 __all__ = [
     "CannotKill",
@@ -148,7 +150,7 @@ def __getattr__(name: str) -> Any:
     # The standard library's own two, imported when somebody asks: a worker that starts should not pay
     # for multiprocessing.pool.
     if name == "MaybeEncodingError":
-        from multiprocessing.pool import MaybeEncodingError
+        from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
         return MaybeEncodingError
     if name == "TimeoutError":

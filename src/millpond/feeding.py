@@ -152,12 +152,12 @@ class ThreadFeed(threading.Thread):
     def _wait_for_room(self) -> bool:
         """False if the job is over."""
         job = self._job
-        while not (job.withdrawn or job.left):
+        while not job.deserted():
             if job.room() > 0:
                 return True
             self._go_on.clear()
             job.starving = True
-            if job.room() > 0 or job.withdrawn or job.left:
+            if job.room() > 0 or job.deserted():
                 continue
             self._ring()
             self._go_on.wait()

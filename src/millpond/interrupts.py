@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 # The C functions: signal's own wrap every answer in an enum, which costs more than all else here.
-from _signal import getsignal
+from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
 
 _main = threading.main_thread

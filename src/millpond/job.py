@@ -48,6 +48,7 @@ class Job:
         self.name = name
         self.grain = grain
         self.unit = unit
+        self.shared = False  # kept when it is over, for more to come
         self._refused: dict[int, BaseException] = {}
 
     @property
@@ -85,7 +86,6 @@ class CallStream(Job):
     def __init__(self, function: Any, name: str) -> None:
         super().__init__(function, name)
         self.count = 0  # calls so far
-        self.shared = False  # kept for later calls
         self._receivers: dict[int, Held] = {}
         self._arguments: dict[int, Any] = {}
         self._claimed = 0  # calls before this one have been asked for
@@ -203,6 +203,10 @@ class StreamJob(Job):
         if self.left:
             return self.settled == self.submitted
         return (self.ended and self.settled == self.submitted == self.pulled) or self.withdrawn
+
+    def deserted(self) -> bool:
+        """Whether no more input is wanted."""
+        return self.withdrawn or self.left
 
     def fresh(self) -> int:
         """Inputs that the scheduler may be told of: whole chunks only, until the input has ended."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from millpond import cpus, errors
 from millpond.backends import registry
+from millpond.context import starting
 from millpond.core.policy import Policy
 from millpond.engine import Engine
 from millpond.feeding import feed
@@ -65,20 +66,20 @@ class Pool:
         self._graceful = graceful
         self._processes = _check_count(processes)
         _check_options(maxtasksperchild, initializer)
-        self._choice = registry.choose(
-            backend, context, start_method, initializer, tuple(initargs)
-        )
+        start = starting(context, start_method)
+        self._choice = registry.choose(backend, start, initializer, tuple(initargs))
         self._backend = self._choice.backend
+        self._packing = self._backend.packing
         self._recycling = maxtasksperchild
         self._engine = Engine(
             Policy(workers=self._processes, max_chunks=maxtasksperchild),
             self._backend,
             attended=self._choice.attended,
         )
-        self._calls: dict[Any, CallStream] = {}
-        self._calling = threading.Lock()
         self._finalizer = util.Finalize(None, self._engine.terminate, args=(_GRACE,), exitpriority=15)
         self._engine.on_finish = self._finalizer.cancel
+        self._calls: dict[Any, CallStream] = {}
+        self._calling = threading.Lock()
         try:
             self._engine.open()
         except BaseException:
@@ -113,7 +114,7 @@ class Pool:
         self._check_running()
         result: AsyncResult[T] = AsyncResult(self._engine, self, callback, error_callback)
         try:
-            payload = self._backend.prepare(CALL, (tuple(args), dict(kwds)))
+            payload = self._packing.argument(CALL, (tuple(args), dict(kwds)))
             stream = self._stream(func)
         except BaseException as error:
             if not isinstance(error, Exception):
@@ -121,17 +122,17 @@ class Pool:
             result.settle(Error(error))
             return result
         wanted = callback is not None or error_callback is not None
-        self._engine.call(stream, held(result, wanted), payload)
+        self._engine.submit((stream, held(result, wanted), payload))
         return result
 
     def _stream(self, func: Callable[..., Any]) -> CallStream:
         """Where calls of the function are gathered: one stream for each that pickles by reference."""
-        if not self._backend.by_reference(func):
-            return CallStream(self._backend.prepare_function(func), name_of(func))
+        if not self._packing.keeps(func):
+            return CallStream(self._packing.function(func), name_of(func))
         stream = self._calls.get(func)
         if stream is None:
             with self._calling:
-                stream = CallStream(self._backend.prepare_function(func), name_of(func))
+                stream = CallStream(self._packing.function(func), name_of(func))
                 stream.shared = True
                 self._calls[func] = stream
                 if len(self._calls) > _STREAMS:
@@ -197,7 +198,7 @@ class Pool:
         sized = hasattr(iterable, "__len__")
         try:
             inputs = list(iterable)
-            function = self._backend.prepare_function(func)
+            function = self._packing.function(func)
         except Exception as error:
             if not sized:
                 raise
@@ -208,7 +209,7 @@ class Pool:
         job = MapJob(function, name_of(func), style, inputs, grain, unit)
         job.receiver = held(result, callback is not None or error_callback is not None)
         if not inputs:
-            result.settle(job)
+            result.settle_empty(job)
         else:
             self._engine.submit(job)
         return result
@@ -249,12 +250,12 @@ class Pool:
         self._check_running()
         _check_chunksize(chunksize)
         _check_buffersize(buffersize)
-        function = self._backend.prepare_function(func)
+        function = self._packing.function(func)
         job = StreamJob(function, name_of(func), MAP, chunksize or 1, ordered)
         if buffersize is not None:
             job.fixed_bound = max(buffersize, job.unit)
         job.widen(None, self._engine.policy)
-        engine, prepare = self._engine, self._backend.prepare
+        engine, prepare = self._engine, self._packing.argument
         feed(job, iterable, partial(prepare, MAP), engine.ring, threaded=self._choice.attended)
         engine.submit(job)
         engine.ring()
@@ -330,7 +331,8 @@ class Pool:
     @property
     def _pool(self) -> list[Any]:
         """The workers' processes."""
-        return self._backend.processes
+        processes: list[Any] = self._backend.processes
+        return processes
 
     @property
     def _ctx(self) -> Any:

@@ -250,6 +250,11 @@ class AsyncResult(Future[T], Generic[T]):
 class MapResult(AsyncResult[T]):
     """The result of ``map_async`` and ``starmap_async``: the list of what the tasks returned."""
 
+    def settle_empty(self, job: MapJob) -> None:
+        """There was no input. Nobody is called back, as in multiprocessing."""
+        self._callbacks = None
+        self.settle(job)
+
     def _decode(self, outcome: Any) -> Any:
         if isinstance(outcome, Error):
             outcome.open()
@@ -286,12 +291,12 @@ class IMapIterator(Iterator[T]):
         """The next result. Raises ``multiprocessing.TimeoutError`` after ``timeout`` seconds without one."""
         job = self._job
         ready = job.results.ready
-        while True:
-            try:
-                outcome = ready.popleft()
-                break
-            except IndexError:
-                self._wait(timeout)
+        while not ready:
+            self._wait(timeout)
+        try:
+            outcome = ready.popleft()
+        except IndexError:  # another thread took it
+            return self.next(timeout)
         if type(outcome) is Sealed:
             job.unread_bytes -= len(outcome.data)
         if job.starving and job.has_room():

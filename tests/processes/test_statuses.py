@@ -193,3 +193,58 @@ def test_no_room_for_descriptors_is_an_oserror_and_leaves_nothing(
     with program(tmp_path, SHORT_OF_DESCRIPTORS, method) as running:
         assert says(running)[0] == "refused"
         assert running.wait(LIMIT) == 0
+
+
+TORN = """
+import os, signal, sys
+import millpond
+from tests.processes import work
+
+class Torn(Exception):
+    pass
+
+def tear(*_):
+    raise Torn
+
+def children():
+    text = ""
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            text += file.read()
+    return set(text.split())
+
+def one():
+    process = millpond.get_context(sys.argv[1]).Process(target=work.double, args=(5,), daemon=True)
+    process.start()
+    return process
+
+if __name__ == "__main__":
+    assert one().result(30) == 10      # the servers that stay are there
+    before, torn = children(), 0
+    signal.signal(signal.SIGALRM, tear)
+    attempts = 12 if sys.argv[1] == "spawn" else 60
+    for attempt in range(attempts):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 1e-5 + 0.003 * attempt / attempts)
+            one()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Torn:
+            torn += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for process in millpond.active_children():      # each that was started is known
+        process.join(30)
+        assert process.result() == 10
+    assert one().result(30) == 10
+    assert children() == before, children() - before
+    print("torn", torn)
+"""
+
+
+def test_an_exception_from_a_signal_handler_does_not_tear_a_start(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either there is no child, or there is one that is known; never a lost one."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    with program(tmp_path, TORN, method) as running:
+        assert int(says(running)[1]) > 0
+        assert running.wait(LIMIT) == 0

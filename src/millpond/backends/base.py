@@ -1,8 +1,8 @@
 """What a backend is: how workers exist, and nothing else.
 
 A backend carries out what the scheduler ordered and reports what happened. It decides nothing: order, retry,
-limits and progress are settled above it, once for all. All methods but ``wake`` are called by one thread at a
-time.
+limits and progress are settled above it, once for all. Its own methods are called by one thread at a time, the
+driver; those of ``packing`` and ``bells`` by any.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Work(Protocol):
     id: int
     style: int
     grain: int
-    function: Any  # as ``prepare_function`` returned it
+    function: Any  # as it was packed
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]: ...
     def refuse(self, index: int, error: BaseException) -> None: ...
@@ -47,20 +47,33 @@ class WorkerInfo(NamedTuple):
     memory: int | None  # bytes resident
 
 
+class Packing(Protocol):
+    """How functions and arguments are kept until they are sent. Each may raise what pickling raises."""
+
+    def function(self, function: Any) -> Any: ...
+    def argument(self, style: int, argument: Any) -> Any: ...
+    def keeps(self, function: Any) -> bool: ...  # packed once, it stays good
+
+
+class Bells(Protocol):
+    """How other threads get the attention of the two that wait: in ``poll``, and the caretaker."""
+
+    def wake(self) -> None: ...  # end a poll; any thread, or a signal handler
+    def rest(self, contended: bool) -> None: ...  # the caretaker, until ``rouse`` or a worker's end
+    def rouse(self) -> None: ...  # any thread
+    def release(self) -> None: ...  # nobody waits any more
+
+
 class Backend(Protocol):
-    def prepare_function(self, function: Any) -> Any: ...  # as it will be kept; may raise
-    def prepare(self, style: int, argument: Any) -> Any: ...  # as it will be kept until sent; may raise
-    def start(self, worker: WorkerId) -> None: ...  # posts Ready, later Lost
+    packing: Packing
+    bells: Bells
+
+    def start(self, worker: WorkerId) -> None: ...  # posts Ready, later Lost; raises OSError
     def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int: ...  # never blocks
     def recall(self, worker: WorkerId) -> None: ...  # posts Recalled
     def forget(self, work: Work) -> None: ...  # no more of this job
     def stop(self, worker: WorkerId) -> None: ...  # after its last chunk
     def kill(self, worker: WorkerId) -> None: ...  # now; raises CannotKill
     def poll(self, timeout: float | None) -> Iterable[Report]: ...
-    def wake(self) -> None: ...  # end a poll in another thread; callable by any
-    def rest(self, contended: bool) -> None: ...  # the caretaker waits for rouse() or a worker's end
-    def rouse(self) -> None: ...  # callable by any
-    def by_reference(self, function: Any) -> bool: ...  # prepared once, it stays good
     def info(self, worker: WorkerId) -> WorkerInfo: ...
-    def close(self, grace: float) -> None: ...  # every worker is gone when it returns
-    def release(self) -> None: ...  # nobody will call wake or rouse any more
+    def close(self, grace: float) -> None: ...  # every worker is gone when it returns; raises CannotKill

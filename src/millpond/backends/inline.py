@@ -18,6 +18,22 @@ from millpond.worker.loop import Settings
 Task = tuple[Callable[..., Any], int, Any]
 
 
+class _NoBells:
+    """Nobody waits: ``poll`` never blocks, and there is no caretaker."""
+
+    def wake(self) -> None:
+        pass
+
+    def rest(self, contended: bool) -> None:
+        raise AssertionError("there is no caretaker where the caller does all")
+
+    def rouse(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
 class InlineBackend:
     """``poll`` runs the next task. See the module."""
 
@@ -25,15 +41,8 @@ class InlineBackend:
         self._settings = settings
         self._tasks: deque[tuple[WorkerId, int, Task]] = deque()
         self._reports: deque[Report] = deque()
-
-    def by_reference(self, function: Any) -> bool:
-        return local.by_reference(function)
-
-    def prepare_function(self, function: Any) -> Any:
-        return function
-
-    def prepare(self, style: int, argument: Any) -> Any:
-        return argument
+        self.packing = local.LocalPacking()
+        self.bells = _NoBells()
 
     def start(self, worker: WorkerId) -> None:
         event: Event = Ready(worker)
@@ -76,15 +85,6 @@ class InlineBackend:
         self._reports.clear()
         return reports
 
-    def wake(self) -> None:
-        pass  # poll never blocks
-
-    def rest(self, contended: bool) -> None:
-        raise AssertionError("there is no caretaker where the caller does all")
-
-    def rouse(self) -> None:
-        pass
-
     def info(self, worker: WorkerId) -> WorkerInfo:
         return WorkerInfo(os.getpid(), None, None)
 
@@ -96,6 +96,3 @@ class InlineBackend:
     def close(self, grace: float) -> None:
         self._tasks.clear()
         self._reports.clear()
-
-    def release(self) -> None:
-        pass  # there are no descriptors

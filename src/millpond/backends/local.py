@@ -12,9 +12,17 @@ from millpond.worker.codec import CALL, GONE, STAR
 from millpond.worker.outcome import Error, Value, format_trace
 
 
-def by_reference(function: Any) -> bool:
-    """Functions stay what they are; those that can be looked up are kept together."""
-    return getattr(function, "__hash__", None) is not None
+class LocalPacking:
+    """Everything stays what it is."""
+
+    def function(self, function: Any) -> Any:
+        return function
+
+    def argument(self, style: int, argument: Any) -> Any:
+        return argument
+
+    def keeps(self, function: Any) -> bool:
+        return getattr(function, "__hash__", None) is not None
 
 
 def tasks_of(work: Sequence[tuple[Work, Span]]) -> list[tuple[Callable[..., Any], int, Any]]:
@@ -57,7 +65,7 @@ class InitializerFailure:
         self._trace = format_trace(exception, exception.__traceback__)
 
     def error(self, work: Work, index: int) -> errors.InitializerError:
-        from multiprocessing.pool import RemoteTraceback
+        from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 
         kind = type(self._exception).__name__
         error = errors.InitializerError(

@@ -12,6 +12,15 @@ from millpond.worker.loop import Settings
 NAMES = ("processes", "threads", "inline")
 
 
+class Start(NamedTuple):
+    """How processes are to be started."""
+
+    context: Any
+    method: str
+    asked: bool  # the caller said so
+    ours: bool  # the context is millpond's own
+
+
 class Choice(NamedTuple):
     """A backend, and what ``Pool.info()`` says of it."""
 
@@ -32,16 +41,15 @@ def check_may_start() -> None:
 
 def choose(
     name: str | None,
-    context: Any,
-    start_method: str | None,
+    start: Start,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
 ) -> Choice:
     """Make the backend that was asked for. Raises ValueError for a name that there is not."""
     settings = Settings(initializer, initargs)
     if name is None or name == "processes":
-        return _processes(context, start_method, settings)
-    if context is not None or start_method is not None:
+        return _processes(start, settings)
+    if start.asked:
         raise ValueError(f"backend={name!r} starts no processes; context and start_method are not for it")
     if name == "threads":
         from millpond.backends.threads import ThreadBackend
@@ -54,42 +62,50 @@ def choose(
     raise ValueError(f"no backend is called {name!r}; there are {', '.join(NAMES)}")
 
 
-def _processes(context: Any, start_method: str | None, settings: Settings) -> Choice:
+def _processes(start: Start, settings: Settings) -> Choice:
     from millpond.backends.processes.backend import ProcessBackend
     from millpond.backends.processes.starting import main_module, nursery
-    from millpond.context import BaseContext, resolve
 
-    if context is not None and start_method is not None:
-        raise ValueError("give context or start_method, not both")
-    asked = context if context is not None else start_method
-    context = resolve(asked)
-    method = start_method or context.get_start_method()
-    reason = "asked for" if asked is not None else "the default"
-    server: Any = None
-    threads: list[threading.Thread] = []
+    context, method, asked, ours = start
+    reason = "asked for" if asked else "the default"
     main_importable = main_module.importable_by(method)
-    if method == "fork" and isinstance(context, BaseContext):
-        threads = [] if asked is not None else _other_threads()
+    server: Any = None
+    threads = _other_threads() if method == "fork" and ours and not asked else ""
+    safe = bool(threads) and _can_travel(settings)
+    if safe:
+        server, method, main_importable = nursery.fork_server(), "forkserver", False
+        reason = f"a fork would copy the locks of other threads ({threads})"
+    elif method == "fork" and ours:
+        server = nursery.Nursery.fork({"settings": settings})
         if threads:
-            server, main_importable = nursery.fork_server(), False
-            names = ", ".join(thread.name for thread in threads[:3])
-            reason = f"a fork would copy the locks of other threads ({names})"
-        else:
-            server = nursery.Nursery.fork({"settings": settings})
+            reason = f"the initializer's arguments can only be inherited, though there are {threads}"
     backend = ProcessBackend(
         context,
         settings,
         main_importable=main_importable,
         server=server,
-        owned=server is not None and not threads,
+        owned=server is not None and not safe,
     )
-    return Choice("processes", backend, context, "forkserver" if server and threads else method, reason)
+    return Choice("processes", backend, context, method, reason)
 
 
-def _other_threads() -> list[threading.Thread]:
-    """Python threads that may hold a lock at a fork: all but the main one and millpond's own."""
-    return [
-        thread
+def _can_travel(settings: Settings) -> bool:
+    """Whether a fresh process can be sent what the initializer needs; locks made for fork cannot be."""
+    from millpond.worker.by_value import dumps
+
+    if settings.initializer is None:
+        return True
+    try:
+        dumps((settings.initializer, settings.initargs), main_importable=False)
+    except Exception:
+        return False
+    return True
+
+
+def _other_threads() -> str:
+    """The names of Python threads that may hold a lock at a fork: not the main one, nor millpond's own."""
+    return ", ".join(
+        thread.name
         for thread in threading.enumerate()
         if thread is not threading.main_thread() and not thread.name.startswith("millpond-")
-    ]
+    )

@@ -80,6 +80,27 @@ class _Worker(threading.Thread):
         return None if self.is_alive() else 0
 
 
+class _Bells:
+    """A report of nothing ends a poll; an event rouses the caretaker."""
+
+    def __init__(self, reports: SimpleQueue[Report | None]) -> None:
+        self._reports = reports
+        self._roused = threading.Event()
+
+    def wake(self) -> None:
+        self._reports.put(None)
+
+    def rest(self, contended: bool) -> None:
+        self._roused.wait()
+        self._roused.clear()
+
+    def rouse(self) -> None:
+        self._roused.set()
+
+    def release(self) -> None:
+        pass  # there are no descriptors
+
+
 class ThreadBackend:
     """See the module."""
 
@@ -87,16 +108,8 @@ class ThreadBackend:
         self._settings = settings
         self._workers: dict[WorkerId, _Worker] = {}
         self._reports: SimpleQueue[Report | None] = SimpleQueue()
-        self._roused = threading.Event()
-
-    def by_reference(self, function: Any) -> bool:
-        return local.by_reference(function)
-
-    def prepare_function(self, function: Any) -> Any:
-        return function
-
-    def prepare(self, style: int, argument: Any) -> Any:
-        return argument
+        self.packing = local.LocalPacking()
+        self.bells = _Bells(self._reports)
 
     def start(self, worker: WorkerId) -> None:
         thread = self._workers[worker] = _Worker(worker, self._settings, self._reports)
@@ -149,16 +162,6 @@ class ThreadBackend:
                 self._workers.pop(report.event.worker, None)
         return reports
 
-    def wake(self) -> None:
-        self._reports.put(None)
-
-    def rest(self, contended: bool) -> None:
-        self._roused.wait()
-        self._roused.clear()
-
-    def rouse(self) -> None:
-        self._roused.set()
-
     def info(self, worker: WorkerId) -> WorkerInfo:
         thread = self._workers.get(worker)
         if thread is None:
@@ -187,6 +190,3 @@ class ThreadBackend:
         self._workers.clear()
         if left:
             raise CannotKill(f"{left} threads are still in their tasks, and a thread cannot be killed")
-
-    def release(self) -> None:
-        pass  # there are no descriptors

@@ -20,7 +20,7 @@ class Submitted(NamedTuple):
     """``count`` more tasks of a job; they continue its numbering."""
 
     job: JobId
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
     grain: int = 1  # tasks that may not be parted: an explicit chunksize
 
 
@@ -48,7 +48,7 @@ class Done(NamedTuple):
 
     worker: WorkerId
     seq: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
     seconds: float
 
 

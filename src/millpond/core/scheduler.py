@@ -89,7 +89,8 @@ class Scheduler:
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take in one fact; return what is to be done about it, in order."""
         self._now = now
-        self._out = out = []
+        out: list[Command] = []
+        self._out = out
         self._handlers[type(event)](event)
         if self._queue or self._suspects:
             self._assign()

@@ -24,7 +24,7 @@ class Held(NamedTuple):
         return self._replace(seq=self.seq + skip, span=Span(job, start + skip, start + skip + keep))
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # a tuple has a method of that name
         return self.span.stop - self.span.start
 
 

@@ -168,7 +168,9 @@ class MapTests(Suite):
         assert got == [(a, b, 100) for a, b in pairs]
 
     @pytest.mark.parametrize("method", [*MAPS, *STARMAPS])
-    @pytest.mark.parametrize("empty", [[], (), range(0), iter([]), {}], ids=repr)
+    @pytest.mark.parametrize(
+        "empty", [[], (), range(0), iter([]), {}], ids=lambda x: type(x).__name__
+    )
     def test_empty_input_gives_nothing(self, pool: Pool, method: str, empty: Any) -> None:
         assert all_values(pool, method, tasks.square, empty) == []
 

@@ -252,7 +252,11 @@ class Rehearsal:
             elif deadline is not None and deadline <= self.world.clock():
                 self.tick()
                 self.check()
-            elif not self.world.happen(deadline):
+            elif self.world.happen(deadline):
+                continue
+            elif deadline is not None:
+                self.world.clock.advance_to(deadline)
+            else:
                 break
         self.check()
         raise AssertionError(f"{complaint}: {self.ledger.describe(self.scheduler)}")

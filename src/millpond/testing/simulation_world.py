@@ -116,15 +116,13 @@ class World:
     # What can happen ------------------------------------------------------------------------------
 
     def happen(self, until: float | None = None) -> bool:
-        """Let one thing happen, or time pass up to ``until``; whether anything could."""
+        """Let one thing happen, or time pass up to the next one, at most to ``until``; whether it could."""
         acts = self._acts()
         if acts:
             self._random.choice(acts)()
             return True
         wakes = [self._sleepers[worker] for worker in self.alive if worker in self._sleepers]
-        if until is not None:
-            wakes.append(until)
-        if not wakes or (until is not None and self.clock() >= until):
+        if not wakes or (until is not None and min(wakes) > until):
             return False
         self.clock.advance_to(min(wakes))
         return True
@@ -168,6 +166,8 @@ class _ShuffledPoll:
 
 
 _STRIDES = (1, 2, 3, 5, 10, 30, 100, 300)
+_REAL = 0.05
+"""Real seconds that other threads (callbacks, feeders) get before virtual time passes for want of events."""
 _READING = 200e-9
 """Seconds that it takes to read the clock; so no task takes none at all."""
 
@@ -214,10 +214,15 @@ class SimulatedBackend(ProcessBackend):
         limit = None if timeout is None else self.world.clock() + timeout
         while True:
             reports = self.look()
-            if reports or self._woken or not self.world.happen(limit):
+            if reports or self._woken:
                 break
-        if not (reports or self._woken) and limit is None:
-            reports = list(super().poll(None))  # nothing can happen here before somebody else asks
+            if self.world.happen(limit):
+                continue
+            # Nothing can happen in the world before its time or another thread asks.
+            reports = list(super().poll(None if limit is None else _REAL))
+            if not reports and not self._woken and limit is not None:
+                self.world.clock.advance_to(limit)
+            break
         self._woken = False
         return reports
 

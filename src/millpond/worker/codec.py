@@ -40,7 +40,8 @@ class Part(NamedTuple):
     blobs: Sequence[Buffer | None] | None  # None: this one could not be encoded
 
     @property
-    def count(self) -> int:
+    def tasks(self) -> int:
+        """How many there are."""
         items = self.plain if self.plain is not None else self.blobs
         assert items is not None
         return len(items)

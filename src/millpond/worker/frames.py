@@ -32,7 +32,7 @@ Buffer = bytes | bytearray | memoryview
 class Frame(NamedTuple):
     kind: int
     flags: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
     seq: int
     seconds: float
     body: Buffer
@@ -80,7 +80,7 @@ class Decoder:
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        frames = []
+        frames: list[Frame] = []
         at, end = 0, len(data)
         while end - at >= HEADER_SIZE:
             head, length = self._header(data, at)

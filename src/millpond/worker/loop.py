@@ -105,7 +105,7 @@ class Worker:
         page[TIME] = monotonic_ns()
         page[WORD] = word(frame.seq, min(frame.count, MOST), DECODING)
         for part in decode_chunk(frame.body):
-            count = part.count
+            count = part.tasks
             stop = self._seq + count
             function = self._function(part)
             if type(function) is Sealed:
@@ -208,7 +208,8 @@ class Worker:
             done, error = self._run_slice(outputs, size)
             if error is not None:
                 self._add_error(error, skip=1)
-                error.__traceback__ = error = None
+                error.__traceback__ = None
+                error = None
             elif done < size:  # the function raised StopIteration, which ends an iterator silently
                 self._add_error(StopIteration(), skip=1)
             index += size if done == size else done + 1
@@ -278,6 +279,7 @@ def serve(endpoint: Any, settings: Settings) -> None:
     """The target of a worker process."""
     # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.
     signal.signal(signal.SIGINT, _ignore)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     channel, slate = endpoint.open()
     try:
         Worker(channel, slate, settings).run()

@@ -137,7 +137,7 @@ def unpack(body: Buffer) -> tuple[Any, memoryview]:
 
 def rebuild_error(tag: int, data: Buffer) -> BaseException:
     """The exception that a sealed error stands for, with the worker's traceback as its cause."""
-    from multiprocessing.pool import RemoteTraceback
+    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 
     name, text, trace, inner = pickle.loads(data)
     error: BaseException
@@ -187,13 +187,13 @@ def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:
 
 
 def _refusal(name: str, text: str, trace: str, refusal: str, value: str, of_error: bool) -> BaseException:
-    error = (_unsendable() if of_error else errors.MaybeEncodingError)(refusal, value)
+    error: Any = (_unsendable() if of_error else errors.MaybeEncodingError)(refusal, value)
     # multiprocessing's class keeps the repr of what it is given: the texts are these reprs already.
     error.exc, error.value = refusal, value
     error.args = (refusal, value)
     if isinstance(error, errors.TaskError):
         error.type_name, error.text, error.traceback = name, text, trace
-    return error
+    return error  # type: ignore[no-any-return]
 
 
 _unsendable_class: Any = None
@@ -204,7 +204,7 @@ def _unsendable() -> Any:
     global _unsendable_class
     if _unsendable_class is None:
 
-        class UnsendableError(errors.MaybeEncodingError, errors.TaskError):
+        class UnsendableError(errors.MaybeEncodingError, errors.TaskError):  # type: ignore[misc]
             """A task raised an exception that cannot be pickled."""
 
         _unsendable_class = UnsendableError

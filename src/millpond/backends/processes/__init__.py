@@ -10,6 +10,4 @@ its end by the pidfd alone: end of file on the channel is not death (a process t
 the other end), and every frame that was sent counts, so the channel is drained before a death is judged.
 """
 
-from __future__ import annotations
-
-from millpond.backends.processes.backend import ProcessBackend as ProcessBackend
+# Nothing is imported here: a process that starts imports ``starting``, and should pay for no more.

@@ -34,8 +34,8 @@ class ParentChannel:
         decoder = self._decoder
         frames: list[Frame] = []
         while True:
+            room = decoder.room()
             try:
-                room = decoder.room()
                 if room is not None:
                     count = os.readv(self._fd, [room])
                     frames += decoder.advance(count)

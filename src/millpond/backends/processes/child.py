@@ -19,6 +19,8 @@ from millpond.worker.frames import Buffer
 from millpond.worker.loop import Settings, serve
 from millpond.worker.slate import IDLE, SIZE, Slate
 
+_QUIET = frozenset({signal.SIGINT})
+"""Blocked in a worker until it has its own handler, so that no Ctrl-C shows its start's traceback."""
 _STOPPING = 0.02
 """Seconds that a process may take to stop; one that waits for a disk may not stop at once."""
 
@@ -54,6 +56,7 @@ class Child:
             endpoint = Endpoint(its.fileno(), page)
             process = context.Process(target=serve, args=(endpoint, settings), daemon=True)
             process.name = process.name.replace("Process", "PoolWorker")
+            process._blocked = _QUIET
             if server is not None:
                 process._server = server
             process.start()

@@ -46,6 +46,6 @@ def _await(processes: Sequence[Any], seconds: float) -> None:
     while waiting:
         left = limit - time.monotonic()
         ended = wait(list(waiting), max(left, 0))
-        waiting.difference_update(ended)  # type: ignore[arg-type]
+        waiting.difference_update(ended)
         if left <= 0:
             return

@@ -1,0 +1,78 @@
+"""What is sent to worker processes, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from millpond.backends.base import Work
+from millpond.core.commands import Span
+from millpond.worker.codec import (
+    CALL,
+    GONE,
+    Part,
+    all_plain,
+    encode_argument,
+    encode_call,
+    encode_chunk,
+)
+from millpond.worker.frames import Buffer
+
+_KEPT = (FunctionType, BuiltinFunctionType, type)
+
+
+class Encoded(bytes):
+    """An argument that was encoded when it was handed in."""
+
+
+class ProcessPacking:
+    """``main_importable``: workers have this process's ``__main__``."""
+
+    def __init__(self, main_importable: bool) -> None:
+        self._main_importable = main_importable
+
+    def keeps(self, function: Any) -> bool:
+        if type(function) not in _KEPT or "<" in function.__qualname__:
+            return False
+        return self._main_importable or function.__module__ != "__main__"
+
+    def function(self, function: Any) -> bytes:
+        return encode_argument(function, self._main_importable)
+
+    def argument(self, style: int, argument: Any) -> bytes:
+        if style == CALL:
+            args, kwds = argument
+            return encode_call(args, kwds, self._main_importable)
+        return Encoded(encode_argument(argument, self._main_importable))
+
+    def chunk(self, known: set[int], work: Sequence[tuple[Work, Span]]) -> list[Buffer]:
+        """A chunk as the body of a frame; ``known`` are the jobs whose function the worker has."""
+        return encode_chunk([self._part(known, job, span) for job, span in work])
+
+    def _part(self, known: set[int], job: Work, span: Span) -> Part:
+        items = job.arguments(span.start, span.stop)
+        plain: list[Any] | None = None
+        blobs: list[Buffer | None] | None = None
+        if job.style == CALL:
+            blobs = [None if item is GONE else item for item in items]
+        elif all_plain(items):
+            plain = list(items)
+        else:
+            blobs = [self._blob(job, index, item) for index, item in enumerate(items, span.start)]
+        function = None
+        if job.id not in known:
+            known.add(job.id)
+            function = job.function
+        return Part(job.id, job.style, span.start, job.grain, function, plain, blobs)
+
+    def _blob(self, job: Work, index: int, item: Any) -> Buffer | None:
+        if type(item) is Encoded:
+            return item
+        if item is GONE:
+            return None
+        try:
+            return encode_argument(item, self._main_importable)
+        except BaseException as refusal:  # a pickling hook may raise anything
+            job.refuse(index, refusal)
+            return None

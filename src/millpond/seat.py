@@ -1,0 +1,153 @@
+"""The seat: the right to run the engine's loop, and who has it.
+
+Whoever waits for a result takes the seat if it is free, and drives until the result is there. The caretaker, a
+thread, takes it when work is outstanding and nobody waits, and when a worker ends in an idle pool. Measured
+against a thread that always drives, this saves two switches of threads a call (docs/decisions).
+
+Rules of this module:
+
+1. The seat is a lock that is only ever tried, never waited for: who does not get it parks on what he wants.
+2. No lost ring: the owner looks into the inbox after he said that he goes to sleep (``asleep``), and again
+   after giving up the seat; who rings looks at what the owner said after he appended to the inbox.
+3. Only a thread that no signal handler can interrupt drives (``interrupts``); others park.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from millpond.backends.base import Bells
+from millpond.interrupts import Deferral, may_drive
+from millpond.report import report
+
+
+class Target(Protocol):
+    """What somebody waits for."""
+
+    def ready(self) -> bool: ...
+    def park(self, timeout: float | None) -> None: ...  # wait while another thread drives
+
+
+class Loop(Protocol):
+    """What the owner of the seat drives."""
+
+    @property
+    def inbox(self) -> object: ...  # truthy while something is in it
+    @property
+    def stepping(self) -> bool: ...  # state is being changed
+    @property
+    def finished(self) -> bool: ...
+    def outstanding(self) -> bool: ...
+    def quiet(self) -> bool: ...
+    def drive(self, ready: Callable[[], bool], deadline: float | None) -> None: ...
+
+
+class Seat:
+    """See the module. Without ``attended`` there is no caretaker: the caller does all himself."""
+
+    def __init__(self, loop: Loop, bells: Bells, attended: bool) -> None:
+        self._loop = loop
+        self._bells = bells
+        self._attended = attended
+        self._lock = threading.Lock()
+        self._owner: int | None = None  # the thread that has it
+        self.asleep = False  # the owner is about to poll, or polls
+        self._caretaker = threading.Thread(target=self._care, name="millpond-caretaker", daemon=True)
+        if attended:
+            self._caretaker.start()
+
+    def wait(self, target: Target, timeout: float | None) -> None:
+        """Until the target is ready or ``timeout`` seconds have passed; drives if nobody else does."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._owner == threading.get_ident():
+            if self._loop.stepping:
+                raise RuntimeError("a pool cannot be waited for in __del__ while it is being driven")
+            self._loop.drive(target.ready, deadline)
+        elif not self._attended or may_drive():
+            with Deferral(self._bells.wake) as deferral:
+                self._wait(target, deadline, deferral)
+        else:
+            self.ring()
+            target.park(timeout)
+
+    def ring(self) -> None:
+        """See to it that somebody looks into the inbox."""
+        if self.asleep:
+            self._bells.wake()
+        elif self._owner is None:
+            if self._attended:
+                self._bells.rouse()
+            else:
+                self.wait(_Quiet(self._loop), None)
+
+    def dismiss(self) -> None:
+        """The loop has finished: the caretaker may go."""
+        if self._attended:
+            self._bells.rouse()
+        else:
+            self._bells.release()
+
+    def await_caretaker(self) -> None:
+        """Wait until he has gone."""
+        if self._attended and self._caretaker is not threading.current_thread():
+            self._caretaker.join()
+
+    def _wait(self, target: Target, deadline: float | None, deferral: Deferral) -> None:
+        def over() -> bool:
+            return target.ready() or deferral.hit
+
+        while not over():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            if self._lock.acquire(False):
+                self._drive(over, deadline)
+                if self._loop.finished:
+                    return
+            else:
+                self.ring()
+                target.park(_PARK if left is None else min(left, _PARK))
+
+    def _drive(self, ready: Callable[[], bool], deadline: float | None) -> None:
+        try:
+            self._owner = threading.get_ident()
+            self._loop.drive(ready, deadline)
+        finally:
+            self._owner = None
+            self._lock.release()
+            if self._attended and (self._loop.inbox or self._loop.outstanding()):
+                self._bells.rouse()
+
+    def _care(self) -> None:
+        """The caretaker's life."""
+        contended = False
+        while not self._loop.finished:
+            self._bells.rest(contended)
+            contended = not self._lock.acquire(False)
+            if not contended:
+                try:
+                    self._drive(lambda: not self._loop.outstanding(), None)
+                except BaseException as failure:
+                    report(failure)  # the loop has ended itself, and told who waited
+        self._bells.release()
+
+
+_PARK = 1.0
+"""Seconds after which who parks looks whether the seat has become free. The caretaker takes it at once; this is
+for the case that there is none (no thread could be started)."""
+
+
+class _Quiet:
+    """The target of a caller who does all himself: there is nothing that can be done now."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def ready(self) -> bool:
+        return self._loop.quiet()
+
+    def park(self, timeout: float | None) -> None:
+        raise AssertionError("nobody else drives")
