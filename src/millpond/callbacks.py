@@ -11,6 +11,8 @@ from millpond.report import report
 
 
 class Callee(Protocol):
+    """What has callbacks."""
+
     def run_callbacks(self) -> None: ...
 
 

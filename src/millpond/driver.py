@@ -6,7 +6,6 @@ pickling hooks and input iterators run between commands, and may use the pool: t
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -28,7 +27,13 @@ _HEAVY = 1 << 14
 class Driver:
     """See the module. ``on_quiet`` is called when the last job has ended or the last worker has gone."""
 
-    def __init__(self, policy: Policy, backend: Backend, on_quiet: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        backend: Backend,
+        on_quiet: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
         self.scheduler = Scheduler(policy)
         self.backend = backend
         self.jobs = Jobs()
@@ -36,7 +41,7 @@ class Driver:
         self.stepping = False
         self.finished = False
         self._on_quiet = on_quiet
-        self._clock = time.monotonic
+        self._clock = clock
 
     def run(
         self, ready: Callable[[], bool], deadline: float | None, sleeping: Callable[[bool], None]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -38,6 +39,7 @@ class Engine:
         backend: Backend,
         *,
         attended: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy = policy
         self._backend = backend
@@ -45,9 +47,9 @@ class Engine:
         self._pid = os.getpid()
         self._closing = False
         self._end = threading.Event()
-        self._driver = Driver(policy, backend, self._finish_if_over)
+        self._driver = Driver(policy, backend, self._finish_if_over, clock)
         self._inbox = self._driver.inbox
-        self._seat = Seat(self, backend.bells, attended)
+        self._seat = Seat(self, backend.bells, attended, clock)
         self._callbacks = CallbackThread(self._seat.ring)
         self.ring = self._seat.ring
         self.call_back = self._callbacks.put
@@ -131,7 +133,7 @@ class Engine:
     def info(self) -> dict[str, Any]:
         """Counts and workers, as of now."""
         scheduler = self._driver.scheduler
-        workers = {id: self._backend.info(id) for id in list(scheduler.workers)}
+        workers = {number: self._backend.info(number) for number in list(scheduler.workers)}
         return {
             "workers": workers,
             "waiting": scheduler.waiting,

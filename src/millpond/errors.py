@@ -81,7 +81,9 @@ class TaskError(MillpondError):
     Attributes: ``type_name`` (of the original), ``text`` (what ``str`` made of it), ``traceback``.
     """
 
-    def __init__(self, message: str, type_name: str = "", text: str = "", traceback: str = "") -> None:
+    def __init__(
+        self, message: str, type_name: str = "", text: str = "", traceback: str = ""
+    ) -> None:
         super().__init__(message)
         self.type_name = type_name
         self.text = text

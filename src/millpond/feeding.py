@@ -74,7 +74,13 @@ class IteratorFeed:
 
     def refill(self) -> None:
         job = self._job
-        if self._pulling or job.ended or not job.wanted or job.pulled > job.settled or job.room() <= 0:
+        if (
+            self._pulling
+            or job.ended
+            or not job.wanted
+            or job.pulled > job.settled
+            or job.room() <= 0
+        ):
             return
         self._pulling = True
         try:
@@ -126,21 +132,19 @@ class ThreadFeed(threading.Thread):
 
     def _pull(self) -> None:
         job, inputs, grain = self._job, self._job.inputs, self._job.grain
-        index, limit = 0, 0
         if not self._wait_for_room():
             return
-        limit = job.pulled + job.room()
-        for item in self._source:
+        limit = job.room()
+        for index, item in enumerate(self._source):
             inputs[index] = item if type(item) in PLAIN else self._encode(index, item)
-            index += 1
-            job.pulled = index
-            if job.hungry and index % grain == 0:
+            job.pulled = pulled = index + 1
+            if job.hungry and pulled % grain == 0:
                 job.hungry = False
                 self._ring()
-            if index >= limit:
+            if pulled >= limit:
                 if not self._wait_for_room():
                     return
-                limit = index + job.room()
+                limit = pulled + job.room()
 
     def _encode(self, index: int, item: Any) -> Any:
         try:

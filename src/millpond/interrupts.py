@@ -11,12 +11,12 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 # The C functions: signal's own wrap every answer in an enum, which costs more than all else here.
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
+from collections.abc import Callable, Iterator
+from typing import Any
 
 _main = threading.main_thread
 _SIGINT = int(signal.SIGINT)
@@ -73,7 +73,7 @@ class Deferral:
             set_handler(_SIGINT, self._note)
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._installed:
             self._installed = False
             set_handler(_SIGINT, signal.default_int_handler)

@@ -15,7 +15,6 @@ from millpond.core.policy import Policy
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.outcome import PLAIN, Error, Sealed
 
-
 UNREAD: Final = 64 << 20
 """Bytes of unread results with which no more input is pulled."""
 

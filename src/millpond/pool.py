@@ -76,7 +76,9 @@ class Pool:
             self._backend,
             attended=self._choice.attended,
         )
-        self._finalizer = util.Finalize(None, self._engine.terminate, args=(_GRACE,), exitpriority=15)
+        self._finalizer = util.Finalize(
+            None, self._engine.terminate, args=(_GRACE,), exitpriority=15
+        )
         self._engine.on_finish = self._finalizer.cancel
         self._calls: dict[Any, CallStream] = {}
         self._calling = threading.Lock()
@@ -152,7 +154,10 @@ class Pool:
         return self._map(func, iterable, MAP, chunksize, None, None).get()
 
     def starmap(
-        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
     ) -> list[T]:
         """``[func(*x) for x in iterable]`` in the workers."""
         return self._map(func, iterable, STAR, chunksize, None, None).get()
@@ -230,7 +235,9 @@ class Pool:
         1,024 inputs a worker) are pulled ahead of the last result taken, so endless input works. A task's
         exception is raised at its place in the order; iteration may go on after it.
         """
-        return IMapIterator(self._engine, self._imap(func, iterable, chunksize, buffersize, True), self)
+        return IMapIterator(
+            self._engine, self._imap(func, iterable, chunksize, buffersize, True), self
+        )
 
     def imap_unordered(
         self,
@@ -245,7 +252,12 @@ class Pool:
         return IMapUnorderedIterator(self._engine, job, self)
 
     def _imap(
-        self, func: Any, iterable: Iterable[Any], chunksize: int | None, buffersize: int | None, ordered: bool
+        self,
+        func: Any,
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        buffersize: int | None,
+        ordered: bool,
     ) -> StreamJob:
         self._check_running()
         _check_chunksize(chunksize)
@@ -381,7 +393,9 @@ def _check_count(processes: int | None) -> int:
 
 
 def _check_options(maxtasksperchild: Any, initializer: Any) -> None:
-    if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+    if maxtasksperchild is not None and (
+        not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+    ):
         raise ValueError("maxtasksperchild must be a positive int or None")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")

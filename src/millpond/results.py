@@ -56,7 +56,9 @@ class AsyncResult(Future[T], Generic[T]):
         if callback is not None or error_callback is not None:
             self._callbacks = (callback, error_callback)
 
-    _callbacks: tuple[Callable[[T], object] | None, Callable[[BaseException], object] | None] | None = None
+    _callbacks: (
+        tuple[Callable[[T], object] | None, Callable[[BaseException], object] | None] | None
+    ) = None
 
     if TYPE_CHECKING:
         _condition: threading.Condition

@@ -15,7 +15,6 @@ Rules of this module:
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -48,23 +47,30 @@ class Loop(Protocol):
 class Seat:
     """See the module. Without ``attended`` there is no caretaker: the caller does all himself."""
 
-    def __init__(self, loop: Loop, bells: Bells, attended: bool) -> None:
+    def __init__(
+        self, loop: Loop, bells: Bells, attended: bool, clock: Callable[[], float]
+    ) -> None:
         self._loop = loop
         self._bells = bells
         self._attended = attended
+        self._clock = clock
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread that has it
         self.asleep = False  # the owner is about to poll, or polls
-        self._caretaker = threading.Thread(target=self._care, name="millpond-caretaker", daemon=True)
+        self._caretaker = threading.Thread(
+            target=self._care, name="millpond-caretaker", daemon=True
+        )
         if attended:
             self._caretaker.start()
 
     def wait(self, target: Target, timeout: float | None) -> None:
         """Until the target is ready or ``timeout`` seconds have passed; drives if nobody else does."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else self._clock() + timeout
         if self._owner == threading.get_ident():
             if self._loop.stepping:
-                raise RuntimeError("a pool cannot be waited for in __del__ while it is being driven")
+                raise RuntimeError(
+                    "a pool cannot be waited for in __del__ while it is being driven"
+                )
             self._loop.drive(target.ready, deadline)
         elif not self._attended or may_drive():
             with Deferral(self._bells.wake) as deferral:
@@ -100,7 +106,7 @@ class Seat:
             return target.ready() or deferral.hit
 
         while not over():
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - self._clock()
             if left is not None and left <= 0:
                 return
             if self._lock.acquire(False):

@@ -61,7 +61,7 @@ def readable(part: Part) -> tuple[Any, ...]:
 def test_a_chunk_comes_back_the_same(parts: list[Part]) -> None:
     body = b"".join(encode_chunk(parts))
     assert [readable(part) for part in decode_chunk(body)] == [readable(part) for part in parts]
-    assert [part.count for part in decode_chunk(body)] == [part.count for part in parts]
+    assert [part.tasks for part in decode_chunk(body)] == [part.tasks for part in parts]
 
 
 @given(st.lists(values, max_size=8))

@@ -43,7 +43,9 @@ class WorkerInfo(NamedTuple):
     """A worker as ``Pool.info()`` shows it."""
 
     pid: int | None
-    running: tuple[int, float] | None  # the number of the task that it is in, and for how many seconds
+    running: (
+        tuple[int, float] | None
+    )  # the number of the task that it is in, and for how many seconds
     memory: int | None  # bytes resident
 
 
@@ -65,15 +67,21 @@ class Bells(Protocol):
 
 
 class Backend(Protocol):
+    """See the module."""
+
     packing: Packing
     bells: Bells
 
     def start(self, worker: WorkerId) -> None: ...  # posts Ready, later Lost; raises OSError
-    def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int: ...  # never blocks
+    def send(
+        self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]
+    ) -> int: ...  # never blocks
     def recall(self, worker: WorkerId) -> None: ...  # posts Recalled
     def forget(self, work: Work) -> None: ...  # no more of this job
     def stop(self, worker: WorkerId) -> None: ...  # after its last chunk
     def kill(self, worker: WorkerId) -> None: ...  # now; raises CannotKill
     def poll(self, timeout: float | None) -> Iterable[Report]: ...
     def info(self, worker: WorkerId) -> WorkerInfo: ...
-    def close(self, grace: float) -> None: ...  # every worker is gone when it returns; raises CannotKill
+    def close(
+        self, grace: float
+    ) -> None: ...  # every worker is gone when it returns; raises CannotKill

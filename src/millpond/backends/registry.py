@@ -50,7 +50,9 @@ def choose(
     if name is None or name == "processes":
         return _processes(start, settings)
     if start.asked:
-        raise ValueError(f"backend={name!r} starts no processes; context and start_method are not for it")
+        raise ValueError(
+            f"backend={name!r} starts no processes; context and start_method are not for it"
+        )
     if name == "threads":
         from millpond.backends.threads import ThreadBackend
 
@@ -78,7 +80,9 @@ def _processes(start: Start, settings: Settings) -> Choice:
     elif method == "fork" and ours:
         server = nursery.Nursery.fork({"settings": settings})
         if threads:
-            reason = f"the initializer's arguments can only be inherited, though there are {threads}"
+            reason = (
+                f"the initializer's arguments can only be inherited, though there are {threads}"
+            )
     backend = ProcessBackend(
         context,
         settings,

@@ -26,14 +26,16 @@ _STOP: Task = (print, -1, None)
 class _Worker(threading.Thread):
     """Takes tasks from its deque; whoever takes one from either end has it, so a recall needs no lock."""
 
-    def __init__(self, id: WorkerId, settings: Settings, reports: SimpleQueue[Report | None]) -> None:
-        super().__init__(name=f"millpond-worker-{id}", daemon=True)
-        self.id = id
+    def __init__(
+        self, number: WorkerId, settings: Settings, reports: SimpleQueue[Report | None]
+    ) -> None:
+        super().__init__(name=f"millpond-worker-{number}", daemon=True)
+        self.id = number
         self.settings = settings
         self.reports = reports
-        self.tasks: deque[Task] = deque()
+        self.tasks: deque[tuple[int, Task]] = deque()  # each with its number
         self.more = threading.Semaphore(0)
-        self.seq = 0  # of the next task
+        self.seq = 0  # of the task that it is in, or was in last
         self.next_seq = 0  # that the next task given to it will have
         self.begun: float | None = None  # since when it is in a task
 
@@ -50,7 +52,7 @@ class _Worker(threading.Thread):
         while True:
             self.more.acquire()
             try:
-                task = self.tasks.popleft()
+                self.seq, task = self.tasks.popleft()
             except IndexError:
                 continue  # it was recalled
             if task is _STOP:
@@ -60,7 +62,6 @@ class _Worker(threading.Thread):
             self.begun = task = None  # type: ignore[assignment]
             post(Report(Done(self.id, self.seq, 1, time.monotonic() - begin), [outcome]))
             outcome = None  # type: ignore[assignment]
-            self.seq += 1
         post(Report(Lost(self.id, self.seq, self.seq)))
 
     @property
@@ -118,10 +119,8 @@ class ThreadBackend:
     def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int:
         thread = self._workers[worker]
         tasks = local.tasks_of(work)
-        if not thread.tasks and thread.begun is None:
-            thread.seq = seq  # tasks that were recalled leave a gap
         thread.next_seq = seq + len(tasks)
-        thread.tasks.extend(tasks)
+        thread.tasks.extend(enumerate(tasks, seq))
         thread.more.release(len(tasks))
         return 0
 
@@ -130,10 +129,9 @@ class ThreadBackend:
         seq = thread.next_seq
         while True:
             try:
-                thread.tasks.pop()
+                seq, _ = thread.tasks.pop()
             except IndexError:
                 break
-            seq -= 1
         self._reports.put(Report(Recalled(worker, seq)))
 
     def forget(self, work: Work) -> None:
@@ -141,7 +139,7 @@ class ThreadBackend:
 
     def stop(self, worker: WorkerId) -> None:
         thread = self._workers[worker]
-        thread.tasks.append(_STOP)
+        thread.tasks.append((thread.next_seq, _STOP))
         thread.more.release()
 
     def kill(self, worker: WorkerId) -> None:
@@ -181,7 +179,7 @@ class ThreadBackend:
         threads = list(self._workers.values())
         for thread in threads:
             thread.tasks.clear()
-            thread.tasks.append(_STOP)
+            thread.tasks.append((thread.next_seq, _STOP))
             thread.more.release()
         for thread in threads:
             if thread is not threading.current_thread():
@@ -189,4 +187,6 @@ class ThreadBackend:
         left = sum(thread.is_alive() for thread in threads)
         self._workers.clear()
         if left:
-            raise CannotKill(f"{left} threads are still in their tasks, and a thread cannot be killed")
+            raise CannotKill(
+                f"{left} threads are still in their tasks, and a thread cannot be killed"
+            )

@@ -1,0 +1,1 @@
+"""What decides: pure, without IO, threads or clocks. See ``scheduler``."""

@@ -25,8 +25,7 @@ class Gauge:
     def measured(self, seconds: float, count: int) -> None:
         """Learn from an answer what a task cost; the newest counts for half."""
         self.cost = seconds if self.cost is None else (self.cost + seconds) / 2
-        if count > self.reach:
-            self.reach = count
+        self.reach = max(self.reach, count)
 
     def quota(self, waiting: int, budget: float, policy: Policy) -> int:
         """Tasks for a chunk that has ``budget`` seconds left, of ``waiting`` ones; may be 0.

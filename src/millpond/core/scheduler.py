@@ -219,7 +219,9 @@ class Scheduler:
             if alone:
                 self._out.append(Settle(*span, event.detail))
             elif not self._unwanted(span):
-                self._suspects.extend(Span(span.job, i, i + 1) for i in range(span.start, span.stop))
+                self._suspects.extend(
+                    Span(span.job, i, i + 1) for i in range(span.start, span.stop)
+                )
         if self.policy.at_most_once:  # they ran, and their answers died with the worker
             self._out += [Settle(*span, event.detail) for span in finished]
             finished = []

@@ -36,8 +36,8 @@ class WorkerState:
         "retiring", "since", "unmeasured",
     )  # fmt: skip
 
-    def __init__(self, id: WorkerId, patience: float) -> None:
-        self.id = id
+    def __init__(self, number: WorkerId, patience: float) -> None:
+        self.id = number
         self.ready = False
         self.retiring = False  # it was told to stop after what it holds
         self.recalling = False  # it was asked to give back what it has not begun

@@ -68,7 +68,7 @@ class Rehearsal:
         self, deeds: list[int], grain: int = 1, *, plain: bool = True, growing: bool = False
     ) -> int:
         """A new job."""
-        job = SimulatedJob(len(self.jobs) + 1, grain, plain, self.backend.prepare_function)
+        job = SimulatedJob(len(self.jobs) + 1, grain, plain, self.backend.packing.function)
         self.jobs[job.id] = job
         job.growing = growing
         self.grow(job.id, deeds)
@@ -264,7 +264,7 @@ class Rehearsal:
     def tear_down(self) -> None:
         """Let go of threads and descriptors."""
         self.backend.close(0)
-        self.backend.release()
+        self.backend.bells.release()
 
 
 def rehearse(seed: int, steps: int = 120, rehearsal_type: type[Rehearsal] = Rehearsal) -> None:

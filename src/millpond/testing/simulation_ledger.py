@@ -57,7 +57,7 @@ class Ledger(Observer):
             raise RuntimeError("this worker's initializer fails")
 
     def decoded(self, worker: SimulatedProcess, parts: list[Part]) -> None:
-        tasks = {(p.job, i) for p in parts for i in range(p.first, p.first + p.count)}
+        tasks = {(p.job, i) for p in parts for i in range(p.first, p.first + p.tasks)}
         self._in[worker] = tasks if len(tasks) == 1 else set()
 
     def began(self, worker: SimulatedProcess, job: int, index: int) -> None:

@@ -23,8 +23,7 @@ class SimulatedPool(Pool):
 
         def choose(
             name: str | None,
-            context: Any,
-            start_method: str | None,
+            start: registry.Start,
             initializer: Callable[..., object] | None,
             initargs: tuple[Any, ...],
         ) -> registry.Choice:
@@ -33,4 +32,3 @@ class SimulatedPool(Pool):
 
         with mock.patch.object(registry, "choose", choose):
             super().__init__(processes, **options)
-        self._engine._clock = self.world.clock

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from millpond.backends.base import Report
 from millpond.backends.processes.backend import ProcessBackend
+from millpond.backends.processes.lookout import Lookout
 from millpond.core.events import WorkerId
 from millpond.testing.clock import FakeClock
 from millpond.testing.simulation_strand import Loom
@@ -190,16 +191,18 @@ class SimulatedBackend(ProcessBackend):
         self.world = world
         self._woken = False
 
-        self._epoll: Any = _ShuffledPoll(self._epoll, world)
+        lookout: Any = self._lookout
+        lookout._epoll = _ShuffledPoll(lookout._epoll, world)
+        lookout.wake = self._wake
 
     def start(self, worker: WorkerId) -> None:
         super().start(worker)
         child = self._children[worker]
         child.stopped = child.process.stopped  # type: ignore[method-assign]
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         self._woken = True
-        super().wake()
+        Lookout.wake(self._lookout)
 
     def look(self) -> list[Report]:
         """What the parent can see now; nothing else happens."""

@@ -30,6 +30,8 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Frame(NamedTuple):
+    """A header's fields and a body."""
+
     kind: int
     flags: int
     count: int  # type: ignore[assignment]  # a tuple has a method of that name
@@ -39,7 +41,13 @@ class Frame(NamedTuple):
 
 
 def encode(
-    kind: int, body: Sequence[Buffer] = (), *, flags: int = 0, count: int = 0, seq: int = 0, seconds: float = 0.0
+    kind: int,
+    body: Sequence[Buffer] = (),
+    *,
+    flags: int = 0,
+    count: int = 0,
+    seq: int = 0,
+    seconds: float = 0.0,
 ) -> list[Buffer]:
     """A frame as buffers to be written one after another."""
     length = sum(map(len, body))
@@ -100,10 +108,14 @@ class Decoder:
     def _header(data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
         magic, kind, flags, count, seq, length, seconds = _HEADER.unpack_from(data, at)
         if magic != MAGIC or length > LARGEST or not CHUNK <= kind <= FAILED:
-            raise ProtocolError("bytes on a worker's channel are no frame: something else wrote there")
+            raise ProtocolError(
+                "bytes on a worker's channel are no frame: something else wrote there"
+            )
         return (kind, flags, count, seq, seconds), length
 
-    def _begin_big(self, head: tuple[int, int, int, int, float], length: int, begin: memoryview) -> None:
+    def _begin_big(
+        self, head: tuple[int, int, int, int, float], length: int, begin: memoryview
+    ) -> None:
         self._head = head
         self._body = bytearray(length)
         self._big = memoryview(self._body)

@@ -96,7 +96,9 @@ def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
 def seal_missing(exception: BaseException) -> Sealed:
     """The task's function cannot be loaded here."""
     name = type(exception).__name__
-    return Sealed(MISSING, _plain(name, _text(exception), format_trace(exception, exception.__traceback__)))
+    return Sealed(
+        MISSING, _plain(name, _text(exception), format_trace(exception, exception.__traceback__))
+    )
 
 
 def encode_batch(outcomes: list[Any], mixed: bool) -> list[Buffer]:
@@ -170,11 +172,15 @@ def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
     try:
         error = pickle.loads(inner)
     except BaseException as failure:
-        message = f"{name}: {text} (stands for the original, which cannot be unpickled: {failure!r})"
+        message = (
+            f"{name}: {text} (stands for the original, which cannot be unpickled: {failure!r})"
+        )
         return errors.TaskError(message, name, text, trace)
     if isinstance(error, BaseException):
         return error
-    return errors.TaskError(f"{name}: {text} (it does not unpickle to an exception)", name, text, trace)
+    return errors.TaskError(
+        f"{name}: {text} (it does not unpickle to an exception)", name, text, trace
+    )
 
 
 def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:
@@ -186,7 +192,9 @@ def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:
     return Sealed(REFUSED, _plain(name, text, trace, inner))
 
 
-def _refusal(name: str, text: str, trace: str, refusal: str, value: str, of_error: bool) -> BaseException:
+def _refusal(
+    name: str, text: str, trace: str, refusal: str, value: str, of_error: bool
+) -> BaseException:
     error: Any = (_unsendable() if of_error else errors.MaybeEncodingError)(refusal, value)
     # multiprocessing's class keeps the repr of what it is given: the texts are these reprs already.
     error.exc, error.value = refusal, value

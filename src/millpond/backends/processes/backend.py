@@ -176,7 +176,9 @@ class ProcessBackend:
 
     def _start_failure(self, child: Child, exitcode: int | None) -> StartFailure:
         initializer = self._settings.initializer
-        name = None if initializer is None else getattr(initializer, "__qualname__", repr(initializer))
+        name = (
+            None if initializer is None else getattr(initializer, "__qualname__", repr(initializer))
+        )
         return StartFailure(child.process.pid, exitcode, initializer=name, failed=child.failed)
 
     # The end --------------------------------------------------------------------------------------

@@ -28,8 +28,10 @@ _STOPPING = 0.02
 class Child:
     """A process, its channel and its slate."""
 
-    def __init__(self, id: WorkerId, process: Any, channel: ParentChannel, slate: Slate) -> None:
-        self.id = id
+    def __init__(
+        self, number: WorkerId, process: Any, channel: ParentChannel, slate: Slate
+    ) -> None:
+        self.id = number
         self.process = process
         self.channel = channel
         self.slate = slate
@@ -43,7 +45,7 @@ class Child:
         self._stale: list[int] = []  # jobs whose function it need not keep
 
     @classmethod
-    def start(cls, id: WorkerId, context: Any, settings: Settings, server: Any) -> Child:
+    def start(cls, number: WorkerId, context: Any, settings: Settings, server: Any) -> Child:
         """Start a process. Raises OSError, and leaves nothing then."""
         with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
             ours, its = socket.socketpair()
@@ -61,7 +63,7 @@ class Child:
                 process._server = server
             process.start()
             mine.pop_all()
-            return cls(id, process, ParentChannel(ours), slate)
+            return cls(number, process, ParentChannel(ours), slate)
 
     def forget(self, job: int) -> None:
         """The job's function is no longer needed; it is told with the next chunk."""
