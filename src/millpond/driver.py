@@ -6,12 +6,13 @@ pickling hooks and input iterators run between commands, and may use the pool: t
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from millpond.backends.base import Backend
+from millpond.backends.base import Backend, Report
 from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Start, Stop
 from millpond.core.events import Event, Forgotten, Lost, Sized, Submitted, Ticked
 from millpond.core.policy import Policy
@@ -22,6 +23,10 @@ from millpond.worker.outcome import Error
 
 _HEAVY = 1 << 14
 """Bytes of a chunk from which on its weight is worth telling the scheduler."""
+
+
+_SPIN = 80e-6
+"""Seconds of looking for an answer before sleeping."""
 
 
 class Driver:
@@ -60,12 +65,21 @@ class Driver:
             if self.inbox or ready():
                 sleeping(False)
                 continue
-            reports = self.backend.poll(timeout)
+            reports = self._spin() or self.backend.poll(timeout)
             sleeping(False)
             for event, batch in reports:
                 self.step(event, batch)
             if not reports:
                 self.step(Ticked())
+
+    def _spin(self) -> Sequence[Report]:
+        """Look for a while without sleeping, if an answer is due within the time that waking up takes."""
+        if not self.scheduler.answer_is_due() or threading.active_count() > 2:
+            return ()
+        limit = self._clock() + _SPIN
+        while not (reports := self.backend.poll(0)) and self._clock() < limit:
+            pass
+        return reports
 
     def step(self, event: Event, batch: list[Any] | None = None) -> None:
         """Take in one event; ``batch`` has the outcomes that came with it."""

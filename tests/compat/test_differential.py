@@ -14,7 +14,7 @@ import millpond
 from tests.compat.small_programs import Run, Step, programs
 
 MAKERS: dict[str, tuple[Callable[..., Any], int]] = {
-    "fork": (lambda n: millpond.Pool(n, start_method="fork"), 150),
+    "fork": (lambda n: millpond.Pool(n, start_method="fork"), 100),
     "threads": (lambda n: millpond.Pool(n, backend="threads"), 60),
     "inline": (lambda n: millpond.Pool(n, backend="inline"), 60),
 }

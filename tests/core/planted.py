@@ -118,7 +118,7 @@ class DropsSuspects(Scheduler):
 
     def _redistribute(self, worker: WorkerState, event: Lost) -> None:
         super()._redistribute(worker, event)
-        self._suspects.clear()
+        self._backlog.suspects.clear()
 
 
 class ChargesTwice(Scheduler):

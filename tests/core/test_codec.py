@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -37,11 +36,15 @@ from millpond.worker.outcome import (
     take,
 )
 
-plain_values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+plain_values = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+)
 values = plain_values | st.lists(plain_values) | st.dictionaries(st.text(max_size=3), plain_values)
 
 a_part = st.builds(
-    lambda job, style, first, grain, function, items: Part(job, style, first, grain, function, *items),
+    lambda job, style, first, grain, function, items: Part(
+        job, style, first, grain, function, *items
+    ),
     st.integers(0, 2**40),
     st.sampled_from([CALL, MAP, STAR]),
     st.integers(0, 2**40),
@@ -128,37 +131,41 @@ def raised(error: BaseException) -> BaseException:
 
 def received(error: BaseException) -> BaseException:
     """The error as the caller gets it."""
-    with pytest.raises(BaseException) as info:  # noqa: PT011
+    with pytest.raises(BaseException) as info:
         take(seal_error(raised(error)))
     return info.value
 
 
-class TwoArguments(Exception):  # noqa: N818
+class TwoArguments(Exception):
     """It cannot be unpickled: its ``args`` are not what it is made from."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} ({code})")
 
 
-class Rude(Exception):  # noqa: N818
+class Rude(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
     __repr__ = __str__
 
 
-class NotAnException(Exception):  # noqa: N818
+class NotAnException(Exception):
     def __reduce__(self) -> Any:
         return dict, ()
 
 
-class Aborts(Exception):  # noqa: N818
+class Aborts(Exception):
     def __reduce__(self) -> Any:
         raise SystemExit(3)
 
 
-@pytest.mark.parametrize("error", [ValueError("a", 1), KeyError("k"), OSError(2, "none", "file"), StopIteration(5)])
-def test_an_error_keeps_its_type_and_arguments_and_gets_its_traceback_as_cause(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("a", 1), KeyError("k"), OSError(2, "none", "file"), StopIteration(5)]
+)
+def test_an_error_keeps_its_type_and_arguments_and_gets_its_traceback_as_cause(
+    error: Exception,
+) -> None:
     got = received(error)
     assert type(got) is type(error)
     assert got.args == error.args
@@ -179,7 +186,9 @@ def test_notes_and_attributes_are_kept() -> None:
 
 
 def test_a_group_of_errors_travels_with_all_its_members() -> None:
-    got = received(ExceptionGroup("several", [ValueError(1), ExceptionGroup("inner", [KeyError(2)])]))
+    got = received(
+        ExceptionGroup("several", [ValueError(1), ExceptionGroup("inner", [KeyError(2)])])
+    )
     assert isinstance(got, ExceptionGroup)
     assert got.message == "several"
     assert [type(e) for e in got.exceptions] == [ValueError, ExceptionGroup]
@@ -203,7 +212,9 @@ def test_an_error_that_does_not_come_back_has_a_stand_in(make: Callable[[], Exce
 
 
 @pytest.mark.parametrize("make", [Aborts, lambda: ValueError(lambda: 0)])
-def test_an_error_that_cannot_be_pickled_is_an_encoding_error_and_a_stand_in(make: Callable[[], Exception]) -> None:
+def test_an_error_that_cannot_be_pickled_is_an_encoding_error_and_a_stand_in(
+    make: Callable[[], Exception],
+) -> None:
     got = received(make())
     assert isinstance(got, errors.MaybeEncodingError)
     assert isinstance(got, errors.TaskError)
@@ -249,7 +260,9 @@ def test_a_value_that_does_not_unpickle_is_one_tasks_failure() -> None:
 
 
 def test_a_function_that_cannot_be_loaded_says_so() -> None:
-    with pytest.raises(errors.TaskError, match="cannot load the task's function: ImportError: no such"):
+    with pytest.raises(
+        errors.TaskError, match="cannot load the task's function: ImportError: no such"
+    ):
         take(seal_missing(ImportError("no such")))
 
 

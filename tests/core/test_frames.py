@@ -13,7 +13,9 @@ from millpond.worker import frames
 from millpond.worker.frames import Decoder, Frame, encode
 
 KINDS = st.integers(frames.CHUNK, frames.FAILED)
-BODIES = st.binary(max_size=300) | st.integers(0, 3).map(lambda n: bytes([n]) * (frames.PIECE + n - 1))
+BODIES = st.binary(max_size=300) | st.integers(0, 3).map(
+    lambda n: bytes([n]) * (frames.PIECE + n - 1)
+)
 
 a_frame = st.builds(
     lambda kind, body, flags, count, seq, seconds: (kind, body, flags, count, seq, seconds),
@@ -48,7 +50,9 @@ def read(decoder: Decoder, data: bytes, *, in_place: bool) -> list[Frame]:
 
 @given(st.lists(a_frame, max_size=5), st.data())
 @settings(deadline=None, max_examples=150)
-def test_frames_in_any_pieces_come_out_whole(sent: list[tuple[int, bytes, int, int, int, float]], data: st.DataObject) -> None:
+def test_frames_in_any_pieces_come_out_whole(
+    sent: list[tuple[int, bytes, int, int, int, float]], data: st.DataObject
+) -> None:
     stream = b"".join(joined(*frame) for frame in sent)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=12).map(sorted))
     in_place = data.draw(st.booleans())
@@ -62,7 +66,9 @@ def test_frames_in_any_pieces_come_out_whole(sent: list[tuple[int, bytes, int, i
 
 @given(st.lists(a_frame, min_size=1, max_size=2), st.booleans())
 @settings(deadline=None, max_examples=20)
-def test_one_byte_at_a_time(sent: list[tuple[int, bytes, int, int, int, float]], in_place: bool) -> None:
+def test_one_byte_at_a_time(
+    sent: list[tuple[int, bytes, int, int, int, float]], in_place: bool
+) -> None:
     stream = b"".join(joined(kind, body[:50], *rest) for kind, body, *rest in sent)
     decoder, found = Decoder(), []
     for n in range(len(stream)):
@@ -136,7 +142,9 @@ def test_a_kind_that_there_is_not_is_refused(kind: int) -> None:
 
 
 def test_a_body_in_parts_travels_as_one() -> None:
-    (frame,) = Decoder().feed(b"".join(encode(frames.CHUNK, [b"ab", bytearray(b"cd"), memoryview(b"e")])))
+    (frame,) = Decoder().feed(
+        b"".join(encode(frames.CHUNK, [b"ab", bytearray(b"cd"), memoryview(b"e")]))
+    )
     assert bytes(frame.body) == b"abcde"
 
 

@@ -12,11 +12,15 @@ sizes = st.lists(st.integers(1, 4), max_size=12)
 
 def batches(lengths: list[int]) -> list[tuple[int, list[int]]]:
     starts = [sum(lengths[:n]) for n in range(len(lengths))]
-    return [(start, list(range(start, start + n))) for start, n in zip(starts, lengths, strict=True)]
+    return [
+        (start, list(range(start, start + n))) for start, n in zip(starts, lengths, strict=True)
+    ]
 
 
 @given(sizes.map(batches).flatmap(lambda b: st.permutations(b)))
-def test_results_come_in_call_order_and_as_soon_as_they_can(coming: list[tuple[int, list[int]]]) -> None:
+def test_results_come_in_call_order_and_as_soon_as_they_can(
+    coming: list[tuple[int, list[int]]],
+) -> None:
     ordering, here = Ordering(), set()
     for start, batch in coming:
         ordering.put(start, list(batch))

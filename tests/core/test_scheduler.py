@@ -159,7 +159,7 @@ def test_a_lost_worker_blames_only_the_task_it_was_running() -> None:
 def test_finished_tasks_whose_answers_died_run_again_and_first() -> None:
     world = five_in_flight()
     world.says(Lost(1, 3, 4, DEATH))
-    assert [tuple(span) for span in world.scheduler._queue][0] == (1, 1, 3)
+    assert [tuple(span) for span in world.scheduler._backlog.queue][0] == (1, 1, 3)
     orders = world.says(Ready(2))
     assert sends(orders)[0].spans[0].start == 1
 
@@ -266,7 +266,9 @@ def test_the_tail_is_shared_fairly() -> None:
     for worker in (1, 2, 3):
         world.says(Done(worker, 0, 1, 1e-4))
     world.says(Done(4, 0, 1, 1e-4))
-    chunks = [sum(s.stop - s.start for s in send.spans) for send in sends(world.says(Submitted(1, 16)))]
+    chunks = [
+        sum(s.stop - s.start for s in send.spans) for send in sends(world.says(Submitted(1, 16)))
+    ]
     assert max(chunks) <= 2, "of 16 tasks for 4 workers, no first chunk has more than an eighth"
 
 
@@ -505,6 +507,13 @@ def test_what_comes_back_of_a_dropped_job_is_not_run_again() -> None:
     ends = {task: s.cause for s in settled(orders) for task in range(s.start, s.stop)}
     assert ends == {1: DROPPED, 2: DROPPED, 3: DEATH, 4: DROPPED, 5: DROPPED}
     assert world.scheduler.waiting == 0
+
+
+def test_more_of_a_dropped_job_is_not_run() -> None:
+    world = World(1)
+    world.says(Submitted(1, 1))
+    world.says(Dropped(1))
+    assert world.says(Submitted(1, 2)) == [Settle(1, 1, 3, DROPPED)]
 
 
 def test_suspects_of_a_dropped_job_are_not_tried() -> None:

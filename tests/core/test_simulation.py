@@ -83,7 +83,7 @@ def test_the_world_sees_what_it_is_there_for() -> None:
         def _handle(self, event: object, batch: object = None) -> None:
             seen.add(type(event).__name__)
             super()._handle(event, batch)  # type: ignore[arg-type]
-            if self.scheduler._suspects:
+            if self.scheduler._backlog.suspects:
                 seen.add("a suspect waits")
             if self.scheduler.failure is not None:
                 seen.add("given up")

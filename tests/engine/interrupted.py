@@ -21,7 +21,7 @@ from typing import Any
 from millpond import Pool
 
 INTERRUPTIBLE = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD"}
-LIMIT = 20.0  # seconds for a round
+LIMIT = 10.0  # seconds for a round
 MISSES = 8  # rounds in a row that were over too soon: how many places there are depends on the time
 
 
@@ -159,7 +159,9 @@ def check(pool: Pool, place: int) -> None:
     assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
 
 
-def strike_everywhere(backend: str, scenario: Callable[[Pool], None], number: int, stride: int) -> int:
+def strike_everywhere(
+    backend: str, scenario: Callable[[Pool], None], number: int, stride: int
+) -> int:
     pool = make_pool(backend)
     check(pool, 1)
     scenario(pool)

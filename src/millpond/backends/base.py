@@ -7,7 +7,7 @@ driver; those of ``packing`` and ``bells`` by any.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from millpond.core.commands import Span
@@ -80,7 +80,7 @@ class Backend(Protocol):
     def forget(self, work: Work) -> None: ...  # no more of this job
     def stop(self, worker: WorkerId) -> None: ...  # after its last chunk
     def kill(self, worker: WorkerId) -> None: ...  # now; raises CannotKill
-    def poll(self, timeout: float | None) -> Iterable[Report]: ...
+    def poll(self, timeout: float | None) -> Sequence[Report]: ...
     def info(self, worker: WorkerId) -> WorkerInfo: ...
     def close(
         self, grace: float

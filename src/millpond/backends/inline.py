@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from millpond import interrupts
@@ -73,7 +73,7 @@ class InlineBackend:
     def kill(self, worker: WorkerId) -> None:
         raise CannotKill("a task that runs in the caller's own thread cannot be killed")
 
-    def poll(self, timeout: float | None) -> Iterable[Report]:
+    def poll(self, timeout: float | None) -> Sequence[Report]:
         if not self._reports and self._tasks:
             worker, seq, task = self._tasks.popleft()
             begin = interrupts.clock()

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -145,7 +145,7 @@ class ThreadBackend:
     def kill(self, worker: WorkerId) -> None:
         raise CannotKill(_CANNOT)
 
-    def poll(self, timeout: float | None) -> Iterable[Report]:
+    def poll(self, timeout: float | None) -> Sequence[Report]:
         reports = []
         try:
             report = self._reports.get(timeout=timeout)

@@ -12,11 +12,10 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from millpond.core.chunking import Gauge
+from millpond.core.backlog import Backlog
 from millpond.core.commands import (
     DROPPED,
     Command,
@@ -58,10 +57,7 @@ class Scheduler:
         self.workers: dict[WorkerId, WorkerState] = {}
         self.failure: object = None  # why no worker can be started any more
         self.lost = 0
-        self._queue: deque[Span] = deque()  # in the order of submission
-        self._suspects: deque[Span] = deque()  # one task each, to be run alone
-        self._gauges: dict[JobId, Gauge] = {}
-        self._tasks: dict[JobId, int] = {}  # how many each job has so far
+        self._backlog = Backlog(policy)
         self._idle: list[WorkerState] = []  # the last to work is the first to be given more
         self._born = 0
         self._failures = 0  # to start, in a row
@@ -92,7 +88,7 @@ class Scheduler:
         out: list[Command] = []
         self._out = out
         self._handlers[type(event)](event)
-        if self._queue or self._suspects:
+        if self._backlog:
             self._assign()
         elif self._closing:
             self._stop_if_over()
@@ -100,27 +96,32 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When to say ``Ticked``, on the clock of ``now``; None if nothing depends on time."""
-        if self._queue or not self._idle:
+        if self._backlog.queue or not self._idle:
             return None
         waits = [w.since + w.patience for w in self.workers.values() if w.hides_work()]
         return min(waits, default=None)
 
     def cost(self, job: JobId) -> float | None:
         """Seconds that a task of the job takes; None if none has been measured."""
-        gauge = self._gauges.get(job)
+        gauge = self._backlog.gauges.get(job)
         return None if gauge is None else gauge.cost
 
     @property
     def quiet(self) -> bool:
         """Whether every worker is ready and nothing is queued or held."""
-        return not (self._queue or self._suspects) and all(
+        return not self._backlog and all(
             worker.ready and not worker.flight for worker in self.workers.values()
         )
+
+    def answer_is_due(self) -> bool:
+        """Whether one worker alone is busy, with less work than it takes to wake somebody up."""
+        busy = [worker for worker in self.workers.values() if worker.flight]
+        return len(busy) == 1 and not busy[0].unmeasured and busy[0].load < self.policy.wake
 
     @property
     def waiting(self) -> int:
         """Tasks that no worker holds."""
-        return sum(span.stop - span.start for span in self._queue) + len(self._suspects)
+        return len(self._backlog)
 
     # What happens, one method an event ------------------------------------------------------------
 
@@ -130,26 +131,16 @@ class Scheduler:
         self._staff()
 
     def _submitted(self, event: Submitted) -> None:
-        job, count = event.job, event.count
-        start = self._tasks.get(job, 0)
-        self._tasks[job] = start + count
-        if job not in self._gauges:
-            self._gauges[job] = Gauge(event.grain)
-        if self._unwanted(Span(job, start, start + count)):
-            return
-        queue = self._queue
-        if queue and queue[-1].job == job and queue[-1].stop == start:
-            queue[-1] = Span(job, queue[-1].start, start + count)
-        else:
-            queue.append(Span(job, start, start + count))
+        span = self._backlog.number(event.job, event.count, event.grain)
+        if not self._unwanted(span):
+            self._backlog.append(span)
 
     def _sized(self, event: Sized) -> None:
-        if event.job in self._gauges:
-            self._gauges[event.job].size = event.size
+        if event.job in self._backlog.gauges:
+            self._backlog.gauges[event.job].size = event.size
 
     def _forgotten(self, event: Forgotten) -> None:
-        self._gauges.pop(event.job, None)
-        self._tasks.pop(event.job, None)
+        self._backlog.forget(event.job)
 
     def _ready(self, event: Ready) -> None:
         worker = self.workers.get(event.worker)
@@ -168,8 +159,9 @@ class Scheduler:
             self._out.append(Kill(worker.id))
             return
         each = event.seconds / event.count
+        gauges = self._backlog.gauges
         for span in answered:
-            gauge = self._gauges.get(span.job)
+            gauge = gauges.get(span.job)
             if gauge is not None:
                 gauge.measured(each, span.stop - span.start)
             self._out.append(Settle(*span))
@@ -219,9 +211,7 @@ class Scheduler:
             if alone:
                 self._out.append(Settle(*span, event.detail))
             elif not self._unwanted(span):
-                self._suspects.extend(
-                    Span(span.job, i, i + 1) for i in range(span.start, span.stop)
-                )
+                self._backlog.suspect(span)
         if self.policy.at_most_once:  # they ran, and their answers died with the worker
             self._out += [Settle(*span, event.detail) for span in finished]
             finished = []
@@ -229,29 +219,18 @@ class Scheduler:
 
     def _take_back(self, spans: list[Span]) -> None:
         """Queue again, before all else, what a worker did not do; unless nobody wants it any more."""
-        self._queue.extendleft(span for span in reversed(spans) if not self._unwanted(span))
+        self._backlog.put_back([span for span in spans if not self._unwanted(span)])
 
     def _unwanted(self, span: Span) -> bool:
         """Settle tasks that nobody wants any more, or that no worker can be had for; say whether so."""
-        gauge = self._gauges.get(span.job)
-        wanted = gauge is not None and not gauge.dropped
+        wanted = self._backlog.wants(span.job)
         if wanted and self.failure is None:
             return False
         self._out.append(Settle(*span, self.failure if wanted else DROPPED))
         return True
 
     def _dropped(self, event: Dropped) -> None:
-        if event.job in self._gauges:
-            self._gauges[event.job].dropped = True
-        kept: deque[Span] = deque()
-        for queue in (self._queue, self._suspects):
-            for span in queue:
-                if span.job == event.job:
-                    self._out.append(Settle(*span, DROPPED))
-                elif queue is self._queue:
-                    kept.append(span)
-        self._queue = kept
-        self._suspects = deque(span for span in self._suspects if span.job != event.job)
+        self._out += [Settle(*span, DROPPED) for span in self._backlog.drop(event.job)]
 
     def _requeued(self, event: Requeued) -> None:
         self._take_back([Span(event.job, event.start, event.stop)])
@@ -260,7 +239,7 @@ class Scheduler:
         self._closing = True
 
     def _ticked(self, _event: Ticked) -> None:
-        if self._queue or not self._idle:
+        if self._backlog.queue or not self._idle:
             return
         for worker in self.workers.values():
             if worker.hides_work() and worker.since + worker.patience <= self._now:
@@ -273,7 +252,7 @@ class Scheduler:
         """Start workers up to the pool's number, unless starting has shown to be hopeless."""
         if self._failures >= self.policy.starts or self.failure is not None:
             return
-        if self._closing and not (self._queue or self._suspects):
+        if self._closing and not self._backlog:
             return
         while len(self.workers) < self.policy.workers:
             self._born += 1
@@ -283,13 +262,10 @@ class Scheduler:
     def _give_up(self, cause: object) -> None:
         """No worker can be had: whatever waits ends with the reason, and so does what will come."""
         self.failure = cause
-        for span in (*self._suspects, *self._queue):
-            self._out.append(Settle(*span, cause))
-        self._queue.clear()
-        self._suspects.clear()
+        self._out += [Settle(*span, cause) for span in self._backlog.clear()]
 
     def _stop_if_over(self) -> None:
-        if not self._closing or self._queue or self._suspects:
+        if not self._closing or self._backlog:
             return
         if any(worker.flight for worker in self.workers.values()):
             return
@@ -303,23 +279,27 @@ class Scheduler:
         self._out.append(Stop(worker.id))
 
     def _assign(self) -> None:
-        """Give the queue's head to whoever should have it, until nobody should."""
-        while self._suspects and self._idle:
-            span = self._suspects.popleft()
-            self._send(self._idle.pop(), [span], alone=True)
-        while self._queue and (worker := self._pick()) is not None:
+        """Give the backlog's head to whoever should have it, until nobody should."""
+        backlog, most = self._backlog, self.policy.max_chunks
+        while backlog.suspects and self._idle:
+            first = self._idle.pop()
+            first.chunks += 1
+            self._send(first, [backlog.suspects.popleft()], alone=True)
+        while backlog.queue and (worker := self._pick()) is not None:
             if not worker.flight:
                 self._idle.remove(worker)
-            spans = self._chunk(worker)
+            budget = max(self.policy.target - worker.load, 0.0)
+            spans, used = backlog.take(budget, None if most is None else most - worker.chunks)
+            worker.chunks += used
             self._send(worker, spans)
 
     def _pick(self) -> WorkerState | None:
         """The worker that should get the next chunk, or None."""
         policy = self.policy
-        head = self._queue[0]
-        cost = self._gauges[head.job].cost
+        head = self._backlog.queue[0]
+        cost = self._backlog.gauges[head.job].cost
         if self._idle:
-            if cost is not None and len(self._queue) == 1:
+            if cost is not None and len(self._backlog.queue) == 1:
                 work = cost * (head.stop - head.start)
                 for worker in self.workers.values():
                     if worker.flight and worker.takes_more() and worker.load + work < policy.wake:
@@ -338,36 +318,8 @@ class Scheduler:
                 return worker
         return None
 
-    def _chunk(self, worker: WorkerState) -> list[Span]:
-        """Take from the queue's head what makes a chunk for this worker."""
-        policy, queue = self.policy, self._queue
-        budget = max(policy.target - worker.load, 0.0)
-        units = None if policy.max_chunks is None else policy.max_chunks - worker.chunks
-        spans: list[Span] = []
-        while queue and (units is None or units > 0):
-            job, start, stop = queue[0]
-            gauge = self._gauges[job]
-            if spans and (gauge.cost is None or budget <= 0 or len(spans) >= 256):
-                break
-            count = gauge.quota(stop - start, budget, policy)
-            if units is not None:
-                count = min(count, units * gauge.grain)
-                units -= -(-count // gauge.grain)
-                worker.chunks += -(-count // gauge.grain)
-            spans.append(Span(job, start, start + count))
-            if start + count < stop:
-                queue[0] = Span(job, start + count, stop)
-                break
-            queue.popleft()
-            if gauge.cost is None:
-                break
-            budget -= gauge.cost * count
-        return spans
-
     def _send(self, worker: WorkerState, spans: list[Span], alone: bool = False) -> None:
-        seq = worker.hold(spans, {} if alone else self._gauges, self._now)
+        seq = worker.hold(spans, {} if alone else self._backlog.gauges, self._now)
         self._out.append(Send(worker.id, seq, spans, alone))
-        if alone and self.policy.max_chunks is not None:
-            worker.chunks += 1
         if self.policy.max_chunks is not None and worker.chunks >= self.policy.max_chunks:
             self._retire(worker)

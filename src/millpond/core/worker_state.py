@@ -15,17 +15,15 @@ class Held(NamedTuple):
 
     seq: int  # the worker's number of the first of them
     span: Span
+    count: int  # type: ignore[assignment]  # of tasks; a tuple has a method of that name
     cost: float  # seconds a task; 0 if unknown
     size: float  # bytes a task
 
     def cut(self, skip: int, keep: int) -> Held:
         """``keep`` of the tasks, after the first ``skip``."""
         job, start, _ = self.span
-        return self._replace(seq=self.seq + skip, span=Span(job, start + skip, start + skip + keep))
-
-    @property
-    def count(self) -> int:  # type: ignore[override]  # a tuple has a method of that name
-        return self.span.stop - self.span.start
+        span = Span(job, start + skip, start + skip + keep)
+        return Held(self.seq + skip, span, keep, self.cost, self.size)
 
 
 class WorkerState:
@@ -68,7 +66,7 @@ class WorkerState:
         for span in spans:
             gauge = gauges.get(span.job)
             cost, size = (gauge.cost or 0.0, gauge.size) if gauge is not None else (0.0, 0.0)
-            held = Held(self.next_seq, span, cost, size)
+            held = Held(self.next_seq, span, span.stop - span.start, cost, size)
             self.flight.append(held)
             self.next_seq += held.count
             self._weigh(held, +1)
@@ -76,6 +74,10 @@ class WorkerState:
 
     def answered(self, seq: int, count: int) -> list[Span] | None:
         """Let go of ``count`` tasks from ``seq`` on; None if these are not the next ones."""
+        if self.flight and self.flight[0].seq == seq and self.flight[0].count == count:
+            held = self.flight.popleft()
+            self._weigh(held, -1)
+            return [held.span]
         reach = seq
         for held in self.flight:  # all or nothing: what is let go of here must be settled
             if held.seq != reach or reach - seq >= count:
@@ -83,7 +85,7 @@ class WorkerState:
             reach += held.count
         if not 0 < count <= reach - seq:
             return None
-        spans = []
+        spans: list[Span] = []
         while count > 0:
             held = self.flight.popleft()
             self._weigh(held, -1)
@@ -123,9 +125,11 @@ class WorkerState:
         return [held.span for held in self.flight], suspects, unbegun
 
     def _weigh(self, held: Held, sign: int) -> None:
-        self.load += sign * held.cost * held.count
-        self.unmeasured += sign * (held.cost == 0.0)
-        self.bytes += sign * held.size * held.count
         if not self.flight:
             self.load = self.bytes = 0.0
             self.unmeasured = 0
+            return
+        _, _, count, cost, size = held
+        self.load += sign * cost * count
+        self.unmeasured += sign * (cost == 0.0)
+        self.bytes += sign * size * count

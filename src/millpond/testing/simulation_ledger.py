@@ -181,7 +181,7 @@ class Ledger(Observer):
     @staticmethod
     def _spans(scheduler: Scheduler) -> list[Span]:
         held = [held.span for worker in scheduler.workers.values() for held in worker.flight]
-        return sorted([*scheduler._queue, *scheduler._suspects, *held])
+        return sorted([*scheduler._backlog.queue, *scheduler._backlog.suspects, *held])
 
     def _unsettled(self) -> set[Task]:
         return {
@@ -197,4 +197,4 @@ class Ledger(Observer):
             (w.id, f"ready {w.ready} retiring {w.retiring}", list(w.flight))
             for w in scheduler.workers.values()
         ]
-        return f"unsettled {sorted(self._unsettled())}, queue {scheduler._queue}, workers {workers}"
+        return f"unsettled {sorted(self._unsettled())}, queue {scheduler._backlog.queue}, workers {workers}"

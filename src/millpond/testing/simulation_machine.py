@@ -1,6 +1,6 @@
 """A rehearsal as a Hypothesis state machine: what a rehearsal throws dice for, Hypothesis chooses and shrinks.
 
-    TestPool = SimulationMachine.TestCase
+TestPool = SimulationMachine.TestCase
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from millpond.testing.simulation import Rehearsal
 from millpond.testing.simulation_tasks import DEADLY, HARMLESS, INSTANT, LONG, MEDIUM, SHORT
 
 _worker = st.integers(0, 3)
-_sorts = st.sampled_from([(INSTANT,), (SHORT,), (MEDIUM,), (SHORT, LONG), HARMLESS, HARMLESS + DEADLY])
+_sorts = st.sampled_from(
+    [(INSTANT,), (SHORT,), (MEDIUM,), (SHORT, LONG), HARMLESS, HARMLESS + DEADLY]
+)
 _deeds = _sorts.flatmap(lambda sort: st.lists(st.sampled_from(sort), min_size=1, max_size=40))
 
 
@@ -44,7 +46,12 @@ class SimulationMachine(RuleBasedStateMachine):
         seed=st.integers(0, 1000),
     )
     def begin(
-        self, workers: int, max_chunks: int | None, at_most_once: bool, failing: frozenset[int], seed: int
+        self,
+        workers: int,
+        max_chunks: int | None,
+        at_most_once: bool,
+        failing: frozenset[int],
+        seed: int,
     ) -> None:
         """A pool is made."""
         policy = Policy(workers=workers, max_chunks=max_chunks, at_most_once=at_most_once)
@@ -56,7 +63,13 @@ class SimulationMachine(RuleBasedStateMachine):
         return self.rehearsal is None or self.rehearsal.closing
 
     @precondition(lambda self: not self.closing)
-    @rule(target=jobs, deeds=_deeds, grain=st.integers(1, 8), plain=st.booleans(), growing=st.booleans())
+    @rule(
+        target=jobs,
+        deeds=_deeds,
+        grain=st.integers(1, 8),
+        plain=st.booleans(),
+        growing=st.booleans(),
+    )
     def submit(self, deeds: list[int], grain: int, plain: bool, growing: bool) -> int:
         """A new job."""
         number: int = self.rehearsal.submit(deeds, grain, plain=plain, growing=growing)

@@ -116,8 +116,11 @@ class Decoder:
     def _begin_big(
         self, head: tuple[int, int, int, int, float], length: int, begin: memoryview
     ) -> None:
+        try:
+            self._body = bytearray(length)
+        except MemoryError:
+            raise ProtocolError(f"no memory for a frame of {length} bytes") from None
         self._head = head
-        self._body = bytearray(length)
         self._big = memoryview(self._body)
         self._big[: len(begin)] = begin
         self._filled = len(begin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from millpond.backends.base import Report, Work, WorkerInfo
@@ -116,7 +116,7 @@ class ProcessBackend:
 
     # What happens ---------------------------------------------------------------------------------
 
-    def poll(self, timeout: float | None) -> Iterable[Report]:
+    def poll(self, timeout: float | None) -> Sequence[Report]:
         if self._reports:
             timeout = 0
         self._lookout.poll(timeout)

@@ -171,7 +171,10 @@ class Nursery:
         elif pid not in self._children:  # its start was given up, or we have no descriptor left
             self._asked.pop(number, None)
             self._given_up.discard(number)
-            os.kill(pid, signal.SIGKILL)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it found that it has nothing to do
             if pidfd < 0:
                 raise no_descriptor()
             os.close(pidfd)

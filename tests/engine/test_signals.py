@@ -1,0 +1,49 @@
+"""A signal at every place where CPython may run its handler: the pool goes on, and nothing hangs.
+
+See interrupted.py; it runs in a process of its own, since a signal is for the main thread alone and a hang should
+show every thread's stack. Strides are prime, so that other places are struck whenever the code changes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SCENARIOS = [
+    ("apply", 1), ("apply_async", 1), ("callback", 2), ("imap", 2), ("timeout", 2),
+    ("map_some", 23), ("end", 53), ("terminate", 29),
+]  # fmt: skip
+
+
+def strike(backend: str, scenario: str, signal: str, stride: int) -> int:
+    """Return how many places there were."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.engine.interrupted", backend, scenario, signal, str(stride)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return int(run.stdout.split()[0])
+
+
+@pytest.mark.parametrize(("scenario", "stride"), SCENARIOS)
+def test_ctrl_c_anywhere(scenario: str, stride: int) -> None:
+    assert strike("fork", scenario, "SIGINT", stride) > 20
+
+
+@pytest.mark.parametrize(("scenario", "stride"), SCENARIOS)
+def test_another_signal_whose_handler_raises_anywhere(scenario: str, stride: int) -> None:
+    assert strike("fork", scenario, "SIGALRM", stride) > 20
+
+
+@pytest.mark.parametrize("backend", ["threads", "inline"])
+@pytest.mark.parametrize("scenario", ["apply", "imap"])
+def test_ctrl_c_on_other_backends(backend: str, scenario: str) -> None:
+    assert strike(backend, scenario, "SIGINT", 7) > 20
