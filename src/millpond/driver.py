@@ -14,12 +14,12 @@ from typing import Any
 
 from millpond.backends.base import Backend, Report
 from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Start, Stop
-from millpond.core.events import Event, Forgotten, Lost, Sized, Submitted, Ticked
+from millpond.core.events import Event, Forgotten, Lost, Requeued, Sized, Submitted, Ticked
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
 from millpond.job import CallStream, Job, MapJob, StreamJob
 from millpond.jobs import Jobs
-from millpond.worker.outcome import Error
+from millpond.worker.outcome import MISSING, Error, Sealed
 
 _HEAVY = 1 << 14
 """Bytes of a chunk from which on its weight is worth telling the scheduler."""
@@ -45,6 +45,7 @@ class Driver:
         self.inbox: deque[Any] = deque()  # jobs, calls of streams, and things to do
         self.stepping = False
         self.finished = False
+        self._missed: list[tuple[Job, int, int]] = []  # tasks whose function their worker lacks
         self._on_quiet = on_quiet
         self._clock = clock
 
@@ -90,6 +91,8 @@ class Driver:
         self.stepping = False
         for command in commands:
             self._perform(command)
+        while self._missed:
+            self._run_again(*self._missed.pop())
         if type(event) is Lost:
             self._on_quiet()
 
@@ -152,11 +155,25 @@ class Driver:
         job = self.jobs.get(number)
         if job is None:
             return
+        if type(batch[0]) is Sealed and batch[0].tag == MISSING and start not in job.missed:
+            self._missed.append((job, start, start + len(batch)))
+            return
         self.jobs.settle(job, start, batch)
         if job.over:
             self._forget(job)
         elif job.streaming:
             self._widen(job)
+
+    def _run_again(self, job: Job, start: int, stop: int) -> None:
+        """The worker could not import the job's function: send it by value."""
+        if not job.missed:
+            try:
+                job.function = self.backend.packing.by_value(job.source)
+            except Exception:
+                pass  # then it stays what it is, and the next answer is the error
+        job.missed.update(range(start, stop))
+        self.backend.forget(job)
+        self.step(Requeued(job.id, start, stop))
 
     # Jobs -----------------------------------------------------------------------------------------
 

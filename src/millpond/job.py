@@ -47,6 +47,8 @@ class Job:
         self.name = name
         self.grain = grain
         self.unit = unit
+        self.source: Any = None  # the function itself
+        self.missed: set[int] = set()  # tasks that met a worker without it, and were sent again
         self.shared = False  # kept when it is over, for more to come
         self._refused: dict[int, BaseException] = {}
 

@@ -130,15 +130,20 @@ class Pool:
     def _stream(self, func: Callable[..., Any]) -> CallStream:
         """Where calls of the function are gathered: one stream for each that pickles by reference."""
         if not self._packing.keeps(func):
-            return CallStream(self._packing.function(func), name_of(func))
+            return self._new_stream(func)
         stream = self._calls.get(func)
         if stream is None:
             with self._calling:
-                stream = CallStream(self._packing.function(func), name_of(func))
+                stream = self._new_stream(func)
                 stream.shared = True
                 self._calls[func] = stream
                 if len(self._calls) > _STREAMS:
                     self._engine.retire(self._calls.pop(next(iter(self._calls))))
+        return stream
+
+    def _new_stream(self, func: Callable[..., Any]) -> CallStream:
+        stream = CallStream(self._packing.function(func), name_of(func))
+        stream.source = func
         return stream
 
     # Many at once ---------------------------------------------------------------------------------
@@ -212,6 +217,7 @@ class Pool:
         grain = chunksize or -(-len(inputs) // (4 * self._processes)) or 1
         unit = grain if chunksize or self._recycling else 1
         job = MapJob(function, name_of(func), style, inputs, grain, unit)
+        job.source = func
         job.receiver = held(result, callback is not None or error_callback is not None)
         if not inputs:
             result.settle_empty(job)
@@ -264,6 +270,7 @@ class Pool:
         _check_buffersize(buffersize)
         function = self._packing.function(func)
         job = StreamJob(function, name_of(func), MAP, chunksize or 1, ordered)
+        job.source = func
         if buffersize is not None:
             job.fixed_bound = max(buffersize, job.unit)
         job.widen(None, self._engine.policy)

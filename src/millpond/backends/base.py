@@ -55,6 +55,7 @@ class Packing(Protocol):
     def function(self, function: Any) -> Any: ...
     def argument(self, style: int, argument: Any) -> Any: ...
     def keeps(self, function: Any) -> bool: ...  # packed once, it stays good
+    def by_value(self, function: Any) -> Any: ...  # for a worker that cannot import it
 
 
 class Bells(Protocol):

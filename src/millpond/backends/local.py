@@ -21,6 +21,9 @@ class LocalPacking:
     def argument(self, style: int, argument: Any) -> Any:
         return argument
 
+    def by_value(self, function: Any) -> Any:
+        return function
+
     def keeps(self, function: Any) -> bool:
         return getattr(function, "__hash__", None) is not None
 

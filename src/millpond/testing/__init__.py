@@ -17,23 +17,16 @@ Four classes, each with all of the one before; take the last that a backend can 
 Needs pytest.
 """
 
-import pytest
+from __future__ import annotations
 
-# Before the modules with the assertions are imported, so that theirs explain themselves too.
-pytest.register_assert_rewrite(*[
-    f"millpond.testing.{name}"
-    for name in [
-        "calls", "callbacks", "concurrency", "deaths", "endings", "failures", "isolation", "lazy",
-        "lifecycle", "programs", "recycling", "results", "suite", "surroundings",
-    ]
-])  # fmt: skip
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from millpond.testing.backend_tests import (  # noqa: E402
-    BackendTests,
-    ConcurrentBackendTests,
-    IsolatedBackendTests,
-    ProcessBackendTests,
-)
+if TYPE_CHECKING:
+    from millpond.testing.backend_tests import BackendTests as BackendTests
+    from millpond.testing.backend_tests import ConcurrentBackendTests as ConcurrentBackendTests
+    from millpond.testing.backend_tests import IsolatedBackendTests as IsolatedBackendTests
+    from millpond.testing.backend_tests import ProcessBackendTests as ProcessBackendTests
 
 __all__ = [
     "BackendTests",
@@ -41,3 +34,19 @@ __all__ = [
     "IsolatedBackendTests",
     "ProcessBackendTests",
 ]
+
+_WITH_ASSERTIONS = [
+    "calls", "callbacks", "concurrency", "deaths", "endings", "failures", "isolation", "lazy",
+    "lifecycle", "programs", "recycling", "results", "suite", "surroundings",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: a worker that imports the functions of `tasks` should not pay for pytest.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import pytest
+
+    # Before they are imported, so that their assertions explain themselves.
+    pytest.register_assert_rewrite(*[f"{__name__}.{module}" for module in _WITH_ASSERTIONS])
+    return getattr(importlib.import_module(f"{__name__}.backend_tests"), name)

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millpond.testing import tasks
+from millpond.testing import rows, tasks
 from millpond.testing.suite import SOON, Suite
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ConcurrencyTests(Suite):
         # Between thousands of instant tasks, two that need each other: one chunk must not hold
         # both, as nobody gave a chunksize.
         assert pool.map(tasks.identity, range(5000)) == list(range(5000))
-        got = pool.map(_meet, [(str(tmp_path), name) for name in "ab"])
+        got = pool.map(rows.meet_in_twos, [(str(tmp_path), name) for name in "ab"])
         assert got == ["a", "b"]
 
     def test_a_gated_task_does_not_hold_the_next_ones(self, pool: Pool, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ class ConcurrencyTests(Suite):
     def test_a_slow_task_in_a_map_holds_no_other(self, pool: Pool, tmp_path: Path) -> None:
         gate, journal = tmp_path / "gate", tmp_path / "journal"
         rows = [(x, str(gate), str(journal)) for x in range(200)]
-        result = pool.map_async(_gated_first, rows)
+        result = pool.map_async(rows.gated_first, rows)
         tasks.wait_until(lambda: tasks.executions(journal) == 199, "all but the first ran")
         assert not result.ready()
         gate.touch()
@@ -78,7 +78,7 @@ class ConcurrencyTests(Suite):
 
     def test_each_task_runs_exactly_once(self, pool: Pool, tmp_path: Path) -> None:
         journal = tmp_path / "journal"
-        got = list(pool.imap_unordered(_note_first, [(str(journal), x) for x in range(3000)]))
+        got = list(pool.imap_unordered(rows.note_row, [(str(journal), x) for x in range(3000)]))
         assert sorted(got) == list(range(3000))
         assert tasks.executions(journal) == 3000
 
@@ -95,19 +95,3 @@ class ConcurrencyTests(Suite):
         gate.touch()
         waiting.join(SOON)
         assert got == ["late"]
-
-
-def _meet(row: tuple[str, str]) -> str:
-    return tasks.meet(*row, 2)
-
-
-def _gated_first(row: tuple[int, str, str]) -> int:
-    x, gate, journal = row
-    tasks.quick_or_gated(x, gate)
-    tasks.note(journal)
-    return x
-
-
-def _note_first(row: tuple[str, int]) -> int:
-    tasks.note(row[0])
-    return row[1]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from millpond import errors
-from millpond.testing import poison, tasks
+from millpond.testing import poison, rows, tasks
 from millpond.testing.failures import outcomes
 from millpond.testing.suite import SOON, Suite
 
@@ -85,7 +85,7 @@ class DeathTests(Suite):
     ) -> None:
         options = {} if chunksize is None else {"chunksize": chunksize}
         got = outcomes(
-            pool.imap(_die_on_17 if how == "SIGKILL" else _exit_on_17, range(60), **options)
+            pool.imap(rows.die_on_17 if how == "SIGKILL" else rows.exit_on_17, range(60), **options)
         )
         assert [g for g in got if isinstance(g, int)] == [x for x in range(60) if x != 17]
         assert isinstance(got[17], tuple)
@@ -147,7 +147,7 @@ class DeathTests(Suite):
         assert time.monotonic() - began < 2.0
 
     def test_an_imap_over_many_deaths_ends(self, pool: Pool) -> None:
-        got = outcomes(pool.imap_unordered(_die_on_tenth, range(100)))
+        got = outcomes(pool.imap_unordered(rows.die_on_tenth, range(100)))
         assert len(got) == 100
         assert sorted(g for g in got if isinstance(g, int)) == [x for x in range(100) if x % 10]
 
@@ -175,7 +175,7 @@ class IdleDeathTests(Suite):
 
     def test_kills_during_a_map_cost_at_most_a_task_each(self, pool: Pool, tmp_path: Path) -> None:
         journal = tmp_path / "journal"
-        results = pool.imap(_note_row, [(str(journal), x) for x in range(3000)])
+        results = pool.imap(rows.note_row, [(str(journal), x) for x in range(3000)])
         kills, got, lost = 0, [], 0
         for _ in range(3000):
             if tasks.executions(journal) > 250 * (kills + 1) and kills < 8:
@@ -197,7 +197,7 @@ class IdleDeathTests(Suite):
         assert pool.map(tasks.square, range(20)) == SQUARES
 
     def test_a_task_that_forks_and_returns_twice(self, pool: Pool) -> None:
-        assert pool.apply(_fork_and_return) in (0, 1)
+        assert pool.apply(rows.fork_and_return) in (0, 1)
         assert pool.map(tasks.square, range(20)) == SQUARES
 
     def test_a_grandchild_that_holds_the_pipes_hides_no_death(
@@ -206,7 +206,7 @@ class IdleDeathTests(Suite):
         gate = tmp_path / "gate"
         try:
             with pytest.raises(errors.WorkerDied):
-                pool.apply_async(_fork_then_die, (str(gate),)).get(SOON)
+                pool.apply_async(rows.fork_then_die, (str(gate),)).get(SOON)
             assert pool.map(tasks.square, range(20)) == SQUARES
         finally:
             gate.touch()
@@ -221,34 +221,3 @@ class IdleDeathTests(Suite):
             pool.join()
         finally:
             signal.signal(signal.SIGCHLD, before)
-
-
-def _die_on_17(x: int) -> int:
-    return tasks.die_on(x, 17, "SIGKILL")
-
-
-def _exit_on_17(x: int) -> int:
-    return tasks.die_on(x, 17, "exit0")
-
-
-def _die_on_tenth(x: int) -> int:
-    return x if x % 10 else tasks.die("SIGKILL")
-
-
-def _note_row(row: tuple[str, int]) -> int:
-    tasks.note(row[0])
-    return row[1]
-
-
-def _fork_and_return() -> int:
-    """Both copies return into the worker's loop; only one may answer."""
-    return min(os.fork(), 1)
-
-
-def _fork_then_die(gate: str) -> None:
-    if os.fork() == 0:
-        try:
-            tasks.pass_gate(gate)
-        finally:
-            os._exit(0)
-    tasks.die("SIGKILL")

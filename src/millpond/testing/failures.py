@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from millpond import errors
-from millpond.testing import tasks
+from millpond.testing import rows, tasks
 from millpond.testing.calls import MAPS, STARMAPS, all_values, one_value
 from millpond.testing.suite import SOON, Suite
 
@@ -146,22 +146,16 @@ class AbortTests(Suite):
         assert pool.apply(tasks.square, (3,)) == 9
 
     def test_aborts_in_a_map_cost_one_task_each(self, pool: Pool) -> None:
-        got = outcomes(pool.imap(_exit_on_odd, range(6)))
+        got = outcomes(pool.imap(rows.exit_on_odd, range(6)))
         assert [g if isinstance(g, int) else g[0] for g in got] == [
             0, "TaskAborted", 2, "TaskAborted", 4, "TaskAborted",
         ]  # fmt: skip
 
     def test_a_map_with_an_abort_raises_it(self, pool: Pool) -> None:
         with pytest.raises(errors.TaskAborted):
-            pool.map(_exit_on_odd, range(6))
+            pool.map(rows.exit_on_odd, range(6))
         seen: list[BaseException] = []
-        result = pool.map_async(_exit_on_odd, range(6), error_callback=seen.append)
+        result = pool.map_async(rows.exit_on_odd, range(6), error_callback=seen.append)
         result.wait(SOON)
         assert not result.successful()
         assert [type(e) for e in seen] == [errors.TaskAborted]
-
-
-def _exit_on_odd(x: int) -> int:
-    if x % 2:
-        tasks.exit_with(x)
-    return x

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from millpond.testing import tasks
+from millpond.testing import rows, tasks
 from millpond.testing.suite import SOON, Suite
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class LazyTests(Suite):
             journal = tmp_path / leave
             with self.make_pool(2) as pool:
                 rows = ((str(journal), x) for x in range(100_000))
-                results = getattr(pool, method)(_note_row, rows)
+                results = getattr(pool, method)(rows.note_row, rows)
                 next(results)
                 if leave == "close":
                     results.close()
@@ -200,11 +200,6 @@ class LazyTests(Suite):
         assert [next(results) for results in unread] == [0] * 5
 
 
-def _note_row(row: tuple[str, int]) -> int:
-    tasks.note(row[0])
-    return row[1]
-
-
 class LazyInBackgroundTests(Suite):
     """What holds where workers run beside the caller."""
 
@@ -226,13 +221,13 @@ class LazyInBackgroundTests(Suite):
     def test_work_starts_at_the_call(self, pool: Pool, tmp_path: Path, method: str) -> None:
         journal = tmp_path / "journal"
         rows = ((str(journal), x) for x in range(4))
-        results = getattr(pool, method)(_note_row, rows)
+        results = getattr(pool, method)(rows.note_row, rows)
         tasks.wait_until(lambda: tasks.executions(journal) == 4, "all ran, none was asked for")
         assert sorted(results) == [0, 1, 2, 3]
 
     def test_unordered_results_come_as_they_are_done(self, pool: Pool, tmp_path: Path) -> None:
         gate = tmp_path / "gate"
-        results = pool.imap_unordered(_quick_or_gated, [(x, str(gate)) for x in range(30)])
+        results = pool.imap_unordered(rows.quick_or_gated_row, [(x, str(gate)) for x in range(30)])
         got = [next(results) for _ in range(29)]
         assert sorted(got) == list(range(1, 30))
         gate.touch()
@@ -240,12 +235,8 @@ class LazyInBackgroundTests(Suite):
 
     def test_ordered_results_wait_for_the_first(self, pool: Pool, tmp_path: Path) -> None:
         gate = tmp_path / "gate"
-        results = pool.imap(_quick_or_gated, [(x, str(gate)) for x in range(30)])
+        results = pool.imap(rows.quick_or_gated_row, [(x, str(gate)) for x in range(30)])
         with pytest.raises(multiprocessing.TimeoutError):
             results.next(timeout=0.05)
         gate.touch()
         assert list(results) == list(range(30))
-
-
-def _quick_or_gated(row: tuple[int, str]) -> int:
-    return tasks.quick_or_gated(*row)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from millpond import errors
-from millpond.testing import initializers, tasks
+from millpond.testing import initializers, rows, tasks
 from millpond.testing.suite import SOON, Suite
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class EndingWithWorkTests(Suite):
     def test_terminate_ends_a_reader(self, pool: Pool, tmp_path: Path) -> None:
         gate, started = tmp_path / "gate", tmp_path / "started"
         row = (str(gate), str(started))
-        results = pool.imap(_pass_gate, itertools.repeat(row))
+        results = pool.imap(rows.pass_gate_row, itertools.repeat(row))
         ended: list[type[BaseException]] = []
 
         def read() -> None:
@@ -252,7 +252,3 @@ class EndingWithWorkTests(Suite):
         assert pool.map(tasks.square, range(20)) == [x * x for x in range(20)]
         pool._repopulate_pool()
         tasks.wait_until(lambda: len(pool._pool) == 2, "two workers again")
-
-
-def _pass_gate(row: tuple[str, str]) -> None:
-    tasks.pass_gate(row[0], None, row[1])

@@ -21,22 +21,22 @@ class RecyclingTests(Suite):
     @pytest.mark.parametrize("chunksize", [1, 3])
     def test_a_worker_runs_at_most_its_share_of_chunks(self, limit: int, chunksize: int) -> None:
         with self.make_pool(2, maxtasksperchild=limit) as pool:
-            pids = pool.map(tasks.pid, range(60), chunksize)
-            assert len(pids) == 60
+            pids = pool.map(tasks.pid, range(18), chunksize)
+            assert len(pids) == 18
             assert max(collections.Counter(pids).values()) <= limit * chunksize
 
     def test_nothing_is_lost_at_the_hand_over(self, tmp_path: Path) -> None:
         journal = tmp_path / "journal"
         with self.make_pool(2, maxtasksperchild=1) as pool:
-            results = [pool.apply_async(tasks.note, (str(journal), x)) for x in range(100)]
-            assert [r.get(SOON) for r in results] == list(range(100))
-        assert tasks.executions(journal) == 100
+            results = [pool.apply_async(tasks.note, (str(journal), x)) for x in range(20)]
+            assert [r.get(SOON) for r in results] == list(range(20))
+        assert tasks.executions(journal) == 20
 
     @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
     def test_lazy_maps_recycle_too(self, method: str) -> None:
         with self.make_pool(2, maxtasksperchild=2) as pool:
-            pids = list(getattr(pool, method)(tasks.pid, range(40)))
-            assert len(pids) == 40
+            pids = list(getattr(pool, method)(tasks.pid, range(20)))
+            assert len(pids) == 20
             assert max(collections.Counter(pids).values()) <= 2
 
     def test_without_chunksize_the_formula_s_chunks_count(self) -> None:
@@ -46,7 +46,7 @@ class RecyclingTests(Suite):
 
     def test_deaths_and_recycling_together(self) -> None:
         with self.make_pool(2, maxtasksperchild=2) as pool:
-            results = [pool.apply_async(tasks.die_on, (x, 7, "SIGKILL")) for x in range(30)]
+            results = [pool.apply_async(tasks.die_on, (x, 7, "SIGKILL")) for x in range(16)]
             for x, result in enumerate(results):
                 if x == 7:
                     with pytest.raises(errors.WorkerDied):
@@ -56,10 +56,10 @@ class RecyclingTests(Suite):
 
     def test_close_and_join_while_workers_are_recycled(self) -> None:
         pool = self.make_pool(3, maxtasksperchild=1)
-        results = [pool.apply_async(tasks.square, (x,)) for x in range(30)]
+        results = [pool.apply_async(tasks.square, (x,)) for x in range(12)]
         pool.close()
         pool.join()
-        assert [r.get(0) for r in results] == [x * x for x in range(30)]
+        assert [r.get(0) for r in results] == [x * x for x in range(12)]
 
 
 class InitializerTests(Suite):

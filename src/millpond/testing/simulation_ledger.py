@@ -91,9 +91,9 @@ class Ledger(Observer):
 
     # From the scheduler ---------------------------------------------------------------------------
 
-    def started(self, id: WorkerId, process: SimulatedProcess) -> None:
+    def started(self, worker: WorkerId, process: SimulatedProcess) -> None:
         """A worker got its process."""
-        self._processes[id] = process
+        self._processes[worker] = process
         self._order[process] = {}
 
     def ordered(self, command: Send) -> None:
@@ -167,7 +167,7 @@ class Ledger(Observer):
             assert not worker.flight, f"worker {worker.id} is idle and has tasks"
 
     def _check_places(self, scheduler: Scheduler) -> None:
-        spans = self._spans(scheduler)
+        spans = _spans(scheduler)
         for span, other in pairwise(spans):
             apart = span.job != other.job or span.stop <= other.start
             assert apart, f"tasks in two places: {span} and {other}"
@@ -176,25 +176,24 @@ class Ledger(Observer):
             assert ended.isdisjoint(range(span.start, span.stop)), f"some of {span} have ended"
         here = sum(span.stop - span.start for span in spans)
         left = sum(job.left for job in self.jobs.values())
-        assert here == left, f"lost: {self.describe(scheduler)}"
+        assert here == left, f"lost: {describe(self.jobs, scheduler)}"
 
-    @staticmethod
-    def _spans(scheduler: Scheduler) -> list[Span]:
-        held = [held.span for worker in scheduler.workers.values() for held in worker.flight]
-        return sorted([*scheduler._backlog.queue, *scheduler._backlog.suspects, *held])
 
-    def _unsettled(self) -> set[Task]:
-        return {
-            (job.id, index)
-            for job in self.jobs.values()
-            for index in range(len(job.deeds))
-            if index not in job.settled
-        }
+def describe(jobs: dict[int, SimulatedJob], scheduler: Scheduler) -> str:
+    """Where everything is, for a person."""
+    unsettled = [
+        (job.id, index)
+        for job in jobs.values()
+        for index in range(len(job.deeds))
+        if index not in job.settled
+    ]
+    workers = [
+        (w.id, f"ready {w.ready} retiring {w.retiring}", list(w.flight))
+        for w in scheduler.workers.values()
+    ]
+    return f"unsettled {unsettled}, queue {scheduler._backlog.queue}, workers {workers}"
 
-    def describe(self, scheduler: Scheduler) -> str:
-        """Where everything is, for a person."""
-        workers = [
-            (w.id, f"ready {w.ready} retiring {w.retiring}", list(w.flight))
-            for w in scheduler.workers.values()
-        ]
-        return f"unsettled {sorted(self._unsettled())}, queue {scheduler._backlog.queue}, workers {workers}"
+
+def _spans(scheduler: Scheduler) -> list[Span]:
+    held = [held.span for worker in scheduler.workers.values() for held in worker.flight]
+    return sorted([*scheduler._backlog.queue, *scheduler._backlog.suspects, *held])

@@ -129,11 +129,11 @@ class SimulatedJob:
 
     style = MAP
 
-    def __init__(self, id: int, grain: int, plain: bool, encode: Callable[[Any], Any]) -> None:
-        self.id = id
+    def __init__(self, number: int, grain: int, plain: bool, encode: Callable[[Any], Any]) -> None:
+        self.id = number
         self.grain = grain
         self.plain = plain  # tasks travel as numbers, else as ``Argument``
-        self.function = encode(Chore(id))
+        self.function = encode(Chore(number))
         self.deeds: list[int] = []
         self.settled: set[int] = set()
         self.growing = False

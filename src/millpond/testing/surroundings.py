@@ -11,7 +11,7 @@ import pytest
 
 import millpond
 from millpond import errors
-from millpond.testing import initializers, tasks
+from millpond.testing import initializers, rows, tasks
 from millpond.testing.suite import Suite
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class SurroundingsTests(Suite):
         assert "1 lost" in repr(pool)
 
     def test_a_task_may_have_a_pool_of_its_own(self, pool: Pool) -> None:
-        assert pool.map(_nested, [3, 4]) == [[0, 1, 4], [0, 1, 4, 9]]
+        assert pool.map(rows.nested, [3, 4]) == [[0, 1, 4], [0, 1, 4, 9]]
 
     def test_a_task_may_have_child_processes(self, pool: Pool) -> None:
-        assert pool.apply(_child_exitcode, (7,)) == 7
+        assert pool.apply(rows.child_exitcode, (7,)) == 7
 
     def test_workers_have_the_parent_s_surroundings(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -102,15 +102,3 @@ class SurroundingsTests(Suite):
     def test_garbage_collection_in_a_worker_is_harmless(self, pool: Pool) -> None:
         assert len(pool.map(tasks.garbage_collect, range(6), 1)) == 6
         assert pool.apply(tasks.square, (2,)) == 4
-
-
-def _nested(n: int) -> list[int]:
-    with millpond.Pool(2) as pool:
-        return pool.map(tasks.square, range(n))
-
-
-def _child_exitcode(code: int) -> int | None:
-    child = millpond.Process(target=os._exit, args=(code,))
-    child.start()
-    child.join()
-    return child.exitcode

@@ -106,6 +106,24 @@ def encode_argument(value: object, main_importable: bool) -> bytes:
     return dumps(value, main_importable=main_importable)
 
 
+def encode_by_value(function: Any) -> bytes:
+    """A function for a worker that could not import it: with all of its module that it uses."""
+    import sys
+
+    import cloudpickle  # type: ignore[import-untyped]
+
+    from millpond.worker.by_value import dumps_by_value
+
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    if module is None or module.__name__ == "__main__":
+        return dumps_by_value(function, main_importable=False)
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return dumps_by_value(function, main_importable=False)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
 def decode_argument(data: Buffer) -> Any:
     """What ``encode_argument`` or ``encode_call`` encoded."""
     from millpond.worker.by_value import loads

@@ -14,6 +14,7 @@ from millpond.worker.codec import (
     Part,
     all_plain,
     encode_argument,
+    encode_by_value,
     encode_call,
     encode_chunk,
 )
@@ -39,6 +40,9 @@ class ProcessPacking:
 
     def function(self, function: Any) -> bytes:
         return encode_argument(function, self._main_importable)
+
+    def by_value(self, function: Any) -> bytes:
+        return encode_by_value(function)
 
     def argument(self, style: int, argument: Any) -> bytes:
         if style == CALL:
