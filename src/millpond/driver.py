@@ -7,17 +7,17 @@ pickling hooks and input iterators run between commands, and may use the pool: t
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
 from millpond.backends.base import Backend, Report
 from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Start, Stop
-from millpond.core.events import Event, Forgotten, Lost, Requeued, Sized, Submitted, Ticked
+from millpond.core.events import Event, Lost, Requeued, Sized, Ticked
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
-from millpond.job import CallStream, Job, MapJob, StreamJob
+from millpond.intake import Intake
+from millpond.job import Job
 from millpond.jobs import Jobs
 from millpond.worker.outcome import MISSING, Error, Sealed
 
@@ -30,23 +30,19 @@ _SPIN = 80e-6
 
 
 class Driver:
-    """See the module. ``on_quiet`` is called when the last job has ended or the last worker has gone."""
+    """See the module."""
 
-    def __init__(
-        self,
-        policy: Policy,
-        backend: Backend,
-        on_quiet: Callable[[], None],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, policy: Policy, backend: Backend, clock: Callable[[], float]) -> None:
         self.scheduler = Scheduler(policy)
         self.backend = backend
         self.jobs = Jobs()
-        self.inbox: deque[Any] = deque()  # jobs, calls of streams, and things to do
+        self.intake = Intake(self)
+        self.on_quiet: Callable[[], None] = (
+            _nothing  # the last job has ended, or the last worker has gone
+        )
         self.stepping = False
         self.finished = False
         self._missed: list[tuple[Job, int, int]] = []  # tasks whose function their worker lacks
-        self._on_quiet = on_quiet
         self._clock = clock
 
     def run(
@@ -54,16 +50,15 @@ class Driver:
     ) -> None:
         """Until ``ready()`` or the deadline; ``sleeping`` is told before and after each poll."""
         while True:
-            self._take_inbox()
+            self.intake.take()
             if ready() or self.finished:
                 return
-            for stream in self.jobs.streams:
-                self._feed(stream)
+            self.intake.feed()
             timeout = self._patience(deadline)
             if timeout == 0.0 and deadline is not None and self._clock() >= deadline:
                 return
             sleeping(True)
-            if self.inbox or ready():
+            if self.intake.inbox or ready():
                 sleeping(False)
                 continue
             reports = self._spin() or self.backend.poll(timeout)
@@ -94,7 +89,7 @@ class Driver:
         while self._missed:
             self._run_again(*self._missed.pop())
         if type(event) is Lost:
-            self._on_quiet()
+            self.on_quiet()
 
     def _patience(self, deadline: float | None) -> float | None:
         """How long a poll may last."""
@@ -159,10 +154,7 @@ class Driver:
             self._missed.append((job, start, start + len(batch)))
             return
         self.jobs.settle(job, start, batch)
-        if job.over:
-            self._forget(job)
-        elif job.streaming:
-            self._widen(job)
+        self.intake.look_at(job)
 
     def _run_again(self, job: Job, start: int, stop: int) -> None:
         """The worker could not import the job's function: send it by value."""
@@ -175,76 +167,6 @@ class Driver:
         self.backend.forget(job)
         self.step(Requeued(job.id, start, stop))
 
-    # Jobs -----------------------------------------------------------------------------------------
 
-    def _take_inbox(self) -> None:
-        inbox = self.inbox
-        while inbox:
-            entry = inbox.popleft()
-            if type(entry) is tuple:
-                self._take_calls(*entry)
-            elif isinstance(entry, Job):
-                self._add(entry)
-            else:
-                entry()
-
-    def _take_calls(self, stream: CallStream, receiver: Any, payload: Any) -> None:
-        """A call, and those behind it that are of the same stream."""
-        inbox = self.inbox
-        if stream not in self.jobs:
-            self.jobs.admit(stream)
-        stream.add(receiver, payload)
-        count = 1
-        while inbox and type(inbox[0]) is tuple and inbox[0][0] is stream:
-            _, receiver, payload = inbox.popleft()
-            stream.add(receiver, payload)
-            count += 1
-        self.step(Submitted(stream.id, count))
-
-    def _add(self, job: Job) -> None:
-        self.jobs.admit(job)
-        if isinstance(job, MapJob):
-            self.step(Submitted(job.id, len(job.inputs), job.unit))
-        else:
-            self._widen(job)
-
-    def _feed(self, job: StreamJob) -> None:
-        """Tell the scheduler of new input; see whether the job is over."""
-        job.refill()
-        count = job.fresh()
-        if count:
-            job.submitted += count
-            self.step(Submitted(job.id, count, job.unit))
-        else:
-            job.hungry = True
-            if job.fresh():
-                self.inbox.append(_look_again)
-        if job.ended:
-            job.finish()
-            self.forget_if_over(job)
-            job.announce()
-
-    def _widen(self, job: Any) -> None:
-        """Let a stream run further ahead, the shorter its tasks are."""
-        job.widen(self.scheduler.cost(job.id), self.scheduler.policy)
-
-    def forget_if_over(self, job: Job) -> None:
-        """Let the job go if every task of it has ended."""
-        if job.over and job in self.jobs:
-            self._forget(job)
-
-    def _forget(self, job: Job) -> None:
-        self.jobs.remove(job)
-        if not job.shared:
-            self.inbox.append(lambda: self.bury(job))
-        if not self.jobs:
-            self.inbox.append(self._on_quiet)
-
-    def bury(self, job: Job) -> None:
-        """The job has ended for good."""
-        self.step(Forgotten(job.id))
-        self.backend.forget(job)
-
-
-def _look_again() -> None:
-    """Something came in while the owner was about to sleep."""
+def _nothing() -> None:
+    """Nobody asked to be told."""

@@ -5,24 +5,41 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from multiprocessing import util
 from typing import Any, TypeVar
 
-from millpond import cpus, errors
+from millpond import errors
+from millpond.arguments import (
+    check_buffersize,
+    check_chunksize,
+    check_count,
+    check_options,
+    held,
+    name_of,
+)
 from millpond.backends import registry
 from millpond.context import starting
 from millpond.core.policy import Policy
 from millpond.engine import Engine
 from millpond.feeding import feed
-from millpond.job import CallStream, Held, MapJob, StreamJob
+from millpond.job import CallStream, MapJob, StreamJob
 from millpond.results import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
 from millpond.worker.codec import CALL, MAP, STAR
 from millpond.worker.outcome import Error
 
-__all__ = ["Pool", "ThreadPool"]
+__all__ = [
+    "ApplyResult",
+    "AsyncResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "Pool",
+    "ThreadPool",
+]
+
+ApplyResult = AsyncResult
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -64,8 +81,8 @@ class Pool:
     ) -> None:
         registry.check_may_start()
         self._graceful = graceful
-        self._processes = _check_count(processes)
-        _check_options(maxtasksperchild, initializer)
+        self._processes = check_count(processes)
+        check_options(maxtasksperchild, initializer)
         start = starting(context, start_method)
         self._choice = registry.choose(backend, start, initializer, tuple(initargs))
         self._backend = self._choice.backend
@@ -79,7 +96,7 @@ class Pool:
         self._finalizer = util.Finalize(
             None, self._engine.terminate, args=(_GRACE,), exitpriority=15
         )
-        self._engine.on_finish = self._finalizer.cancel
+        self._engine.life.on_finish = self._finalizer.cancel
         self._calls: dict[Any, CallStream] = {}
         self._calling = threading.Lock()
         try:
@@ -203,7 +220,7 @@ class Pool:
         error_callback: Any,
     ) -> MapResult[list[T]]:
         self._check_running()
-        _check_chunksize(chunksize)
+        check_chunksize(chunksize)
         result: MapResult[list[T]] = MapResult(self._engine, self, callback, error_callback)
         sized = hasattr(iterable, "__len__")
         try:
@@ -266,8 +283,8 @@ class Pool:
         ordered: bool,
     ) -> StreamJob:
         self._check_running()
-        _check_chunksize(chunksize)
-        _check_buffersize(buffersize)
+        check_chunksize(chunksize)
+        check_buffersize(buffersize)
         function = self._packing.function(func)
         job = StreamJob(function, name_of(func), MAP, chunksize or 1, ordered)
         job.source = func
@@ -382,53 +399,6 @@ class ThreadPool(Pool):
         """``Pool.terminate``; like the standard library's, it says nothing of threads that go on."""
         with contextlib.suppress(errors.CannotKill):
             super().terminate()
-
-
-def name_of(func: Any) -> str:
-    """A function's name for messages."""
-    func = getattr(func, "func", func)  # a functools.partial
-    name = getattr(func, "__qualname__", None) or type(func).__qualname__
-    return str(name)
-
-
-def _check_count(processes: int | None) -> int:
-    if processes is None:
-        return cpus.available()
-    if processes < 1:
-        raise ValueError("Number of processes must be at least 1")
-    return processes
-
-
-def _check_options(maxtasksperchild: Any, initializer: Any) -> None:
-    if maxtasksperchild is not None and (
-        not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
-    ):
-        raise ValueError("maxtasksperchild must be a positive int or None")
-    if initializer is not None and not callable(initializer):
-        raise TypeError("initializer must be a callable")
-
-
-def held(result: AsyncResult[Any], wanted: bool) -> Held:
-    """How the engine refers to a result: strongly only where callbacks wait for it, whoever else does."""
-    return partial(_same, result) if wanted else weakref.ref(result)
-
-
-def _same(result: AsyncResult[Any]) -> AsyncResult[Any]:
-    return result
-
-
-def _check_buffersize(buffersize: Any) -> None:
-    if buffersize is None:
-        return
-    if not isinstance(buffersize, int):
-        raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
-    if buffersize < 1:
-        raise ValueError(f"buffersize must be 1 or more, or None, not {buffersize!r}")
-
-
-def _check_chunksize(chunksize: int | None) -> None:
-    if chunksize is not None and chunksize < 1:
-        raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
 
 
 def __getattr__(name: str) -> Any:

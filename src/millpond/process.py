@@ -58,6 +58,8 @@ class Process(multiprocessing.process.BaseProcess):
     _bound = False  # whether this start ties the child's life to its parent's
     _blocked: frozenset[int] = frozenset()
     """Signals that stay blocked in the child until its target unblocks them; as above."""
+    _returns = True
+    """Whether ``result()`` is wanted; a pool does without, as its workers answer otherwise."""
     _server: Any = None
     """A ``starting.nursery.Nursery`` that is to fork this process; set before ``start()``."""
 
@@ -102,12 +104,13 @@ class Process(multiprocessing.process.BaseProcess):
             self.daemon or self._die_with_parent or standard.process.current_process().daemon
         )
         with interruptions.held():
-            self._outcome = outcome_file.OutcomeFile()
+            self._outcome = outcome_file.OutcomeFile() if self._returns else None
             try:
                 self._popen: Any = self._Popen(self)
             except BaseException:
-                self._outcome.close()
-                self._outcome = None
+                if self._outcome is not None:
+                    self._outcome.close()
+                    self._outcome = None
                 raise
             self._sentinel = self._popen.sentinel
             # The target may refer to this object, or be large (bpo-30775).

@@ -27,7 +27,7 @@ class Target(Protocol):
     """What somebody waits for."""
 
     def ready(self) -> bool: ...
-    def park(self, timeout: float | None) -> None: ...  # wait while another thread drives
+    def park(self, timeout: float | None) -> object: ...  # wait while another thread drives
 
 
 class Loop(Protocol):

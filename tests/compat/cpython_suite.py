@@ -12,12 +12,13 @@ import importlib.util
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.compat import sessions
 
 METHODS = ("fork", "forkserver", "spawn")
 POOL = (
@@ -107,11 +108,7 @@ def run_class(folder: Path, method: str, cls: str) -> Report:
         try:
             status = process.wait(150)
         finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
+            sessions.end(process)
     said = Path(f"{out}.stdio").read_text(errors="replace")[-4000:]
     return read_report(out, status, said)
 

@@ -10,13 +10,14 @@ import json
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.compat import sessions
 
 LIMIT = 60.0
 
@@ -171,16 +172,9 @@ def run(arguments: list[str], text: str = "") -> str:
         try:
             out, err = process.communicate(text, timeout=LIMIT)
         finally:
-            kill_session(process.pid)
+            sessions.end(process)
     assert (err, process.returncode) == ("", 0), f"exit {process.returncode}\n{err}"
     return out
-
-
-def kill_session(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def type_in(text: str) -> str:
@@ -196,7 +190,7 @@ def type_in(text: str) -> str:
             shown = converse(leader, [*text.splitlines(), "exit()"])
             process.wait(LIMIT)
         finally:
-            kill_session(process.pid)
+            sessions.end(process)
             os.close(leader)
     return shown
 

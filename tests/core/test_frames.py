@@ -12,6 +12,8 @@ from millpond.errors import ProtocolError
 from millpond.worker import frames
 from millpond.worker.frames import Decoder, Frame, encode
 
+Sent = tuple[int, bytes, int, int, int, float]
+
 KINDS = st.integers(frames.CHUNK, frames.FAILED)
 BODIES = st.binary(max_size=300) | st.integers(0, 3).map(
     lambda n: bytes([n]) * (frames.PIECE + n - 1)
@@ -50,9 +52,7 @@ def read(decoder: Decoder, data: bytes, *, in_place: bool) -> list[Frame]:
 
 @given(st.lists(a_frame, max_size=5), st.data())
 @settings(deadline=None, max_examples=150)
-def test_frames_in_any_pieces_come_out_whole(
-    sent: list[tuple[int, bytes, int, int, int, float]], data: st.DataObject
-) -> None:
+def test_frames_in_any_pieces_come_out_whole(sent: list[Sent], data: st.DataObject) -> None:
     stream = b"".join(joined(*frame) for frame in sent)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=12).map(sorted))
     in_place = data.draw(st.booleans())
@@ -66,10 +66,8 @@ def test_frames_in_any_pieces_come_out_whole(
 
 @given(st.lists(a_frame, min_size=1, max_size=2), st.booleans())
 @settings(deadline=None, max_examples=20)
-def test_one_byte_at_a_time(
-    sent: list[tuple[int, bytes, int, int, int, float]], in_place: bool
-) -> None:
-    stream = b"".join(joined(kind, body[:50], *rest) for kind, body, *rest in sent)
+def test_one_byte_at_a_time(sent: list[Sent], in_place: bool) -> None:
+    stream = b"".join(joined(frame[0], frame[1][:50], *frame[2:]) for frame in sent)
     decoder, found = Decoder(), []
     for n in range(len(stream)):
         found += read(decoder, stream[n : n + 1], in_place=in_place)
@@ -93,9 +91,7 @@ def test_garbage_gives_frames_or_protocol_error(pieces: list[bytes]) -> None:
 
 @given(a_frame, st.integers(0, 10_000), st.integers(1, 255))
 @settings(deadline=None)
-def test_a_flipped_byte_is_seen_or_harmless(
-    sent: tuple[int, bytes, int, int, int, float], place: int, flip: int
-) -> None:
+def test_a_flipped_byte_is_seen_or_harmless(sent: Sent, place: int, flip: int) -> None:
     stream = bytearray(joined(sent[0], sent[1][:100], *sent[2:]))
     stream[place % len(stream)] ^= flip
     try:

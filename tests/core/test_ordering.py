@@ -17,7 +17,7 @@ def batches(lengths: list[int]) -> list[tuple[int, list[int]]]:
     ]
 
 
-@given(sizes.map(batches).flatmap(lambda b: st.permutations(b)))
+@given(sizes.map(batches).flatmap(st.permutations))
 def test_results_come_in_call_order_and_as_soon_as_they_can(
     coming: list[tuple[int, list[int]]],
 ) -> None:
@@ -30,7 +30,7 @@ def test_results_come_in_call_order_and_as_soon_as_they_can(
         assert ordering.released == run
 
 
-@given(sizes.map(batches).flatmap(lambda b: st.permutations(b)))
+@given(sizes.map(batches).flatmap(st.permutations))
 def test_without_order_results_come_as_they_are_put(coming: list[tuple[int, list[int]]]) -> None:
     arrival = Arrival()
     for start, batch in coming:

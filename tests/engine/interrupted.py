@@ -2,7 +2,8 @@
 
 CPython runs a signal's handler in the main thread after a call, at a function's begin and at a jump backward.
 The n-th round is struck at the n-th such place of the scenario; the program ends when several rounds were over
-before their place had come. After each round the pool has to work. A hang ends the program with every thread's stack.
+before their place had come. After each round the pool has to work. A hang ends the program, with the stack of
+every thread.
 
     python -m tests.engine.interrupted <backend> <scenario> <signal> <stride>
 """

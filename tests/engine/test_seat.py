@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -75,7 +77,7 @@ def test_many_waiters_each_for_his_own(pool: Pool) -> None:
     def caller(n: int) -> list[int]:
         return [pool.apply(square, (x,)) for x in range(n, n + 25)]
 
-    got = in_threads(*(lambda n=n: caller(n) for n in range(6)))  # type: ignore[misc]
+    got = in_threads(*(lambda n=n: caller(n) for n in range(6)))
     assert got == [[x * x for x in range(n, n + 25)] for n in range(6)]
 
 
@@ -136,8 +138,6 @@ def test_a_callback_that_raises_costs_nothing_else(
 
     hook, threading.excepthook = threading.excepthook, lambda _: None
     unraisable: list[Any] = []
-    import sys
-
     before, sys.unraisablehook = sys.unraisablehook, unraisable.append
     try:
         results = [pool.apply_async(square, (n,), callback=fail) for n in range(5)]
@@ -160,7 +160,8 @@ class PickledByPool:
 
 def test_waits_may_be_nested() -> None:
     with Pool(2, start_method="fork") as pool:
-        assert pool.map(square, [PickledByPool(pool)]) == [256]
+        argument: Any = PickledByPool(pool)
+        assert pool.map(square, [argument]) == [256]
         assert pool.map(square, [1, 2]) == [1, 4]
         pool.terminate()
         pool.join()
@@ -229,8 +230,6 @@ def test_terminate_in_a_callback() -> None:
 
 def test_leaving_an_iterator_whose_worker_dies_ends_with_the_pool() -> None:
     """After close, the death of the last busy worker must let the idle ones go."""
-    import os
-
     with Pool(2, start_method="fork") as pool:
         results = pool.imap(os._exit, [3])
         results.close()

@@ -47,8 +47,8 @@ class ConcurrencyTests(Suite):
 
     def test_a_slow_task_in_a_map_holds_no_other(self, pool: Pool, tmp_path: Path) -> None:
         gate, journal = tmp_path / "gate", tmp_path / "journal"
-        rows = [(x, str(gate), str(journal)) for x in range(200)]
-        result = pool.map_async(rows.gated_first, rows)
+        given = [(x, str(gate), str(journal)) for x in range(200)]
+        result = pool.map_async(rows.gated_first, given)
         tasks.wait_until(lambda: tasks.executions(journal) == 199, "all but the first ran")
         assert not result.ready()
         gate.touch()
@@ -63,8 +63,8 @@ class ConcurrencyTests(Suite):
     def test_never_more_tasks_at_once_than_workers(self, tmp_path: Path) -> None:
         gate, started = tmp_path / "gate", tmp_path / "started"
         with self.make_pool(2) as pool:
-            rows = [(str(gate), x, str(started)) for x in range(10)]
-            result = pool.starmap_async(tasks.pass_gate, rows, 1)
+            given = [(str(gate), x, str(started)) for x in range(10)]
+            result = pool.starmap_async(tasks.pass_gate, given, 1)
             tasks.wait_until(lambda: tasks.executions(started) == 2, "two started")
             for _ in range(10):
                 pool.info()

@@ -161,8 +161,8 @@ class LazyTests(Suite):
         for leave in ("close", "del"):
             journal = tmp_path / leave
             with self.make_pool(2) as pool:
-                rows = ((str(journal), x) for x in range(100_000))
-                results = getattr(pool, method)(rows.note_row, rows)
+                given = ((str(journal), x) for x in range(100_000))
+                results = getattr(pool, method)(rows.note_row, given)
                 next(results)
                 if leave == "close":
                     results.close()
@@ -220,8 +220,8 @@ class LazyInBackgroundTests(Suite):
     @pytest.mark.parametrize("method", IMAPS)
     def test_work_starts_at_the_call(self, pool: Pool, tmp_path: Path, method: str) -> None:
         journal = tmp_path / "journal"
-        rows = ((str(journal), x) for x in range(4))
-        results = getattr(pool, method)(rows.note_row, rows)
+        given = ((str(journal), x) for x in range(4))
+        results = getattr(pool, method)(rows.note_row, given)
         tasks.wait_until(lambda: tasks.executions(journal) == 4, "all ran, none was asked for")
         assert sorted(results) == [0, 1, 2, 3]
 

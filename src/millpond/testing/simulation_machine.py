@@ -28,8 +28,8 @@ _sorts = st.sampled_from(
 _deeds = _sorts.flatmap(lambda sort: st.lists(st.sampled_from(sort), min_size=1, max_size=40))
 
 
-class SimulationMachine(RuleBasedStateMachine):
-    """Submit, grow, drop, kill, cut, delay, double, close, in any order; then all must end."""
+class CallerMachine(RuleBasedStateMachine):
+    """What the caller of a pool may do."""
 
     rehearsal_type: type[Rehearsal] = Rehearsal
     jobs = Bundle("jobs")
@@ -91,31 +91,41 @@ class SimulationMachine(RuleBasedStateMachine):
         """Nobody wants the rest of a job."""
         self.rehearsal.drop(job)
 
+    @precondition(lambda self: not self.closing)
+    @rule()
+    def close(self) -> None:
+        """No more work will come."""
+        self.rehearsal.close()
+
+
+class SimulationMachine(CallerMachine):
+    """Submit, grow, drop, kill, cut, delay, double, close, in any order; then all must end."""
+
     @rule(worker=_worker, steps=st.integers(1, 40))
     def run(self, worker: int, steps: int) -> None:
         """A worker goes on."""
-        self.rehearsal.run(worker, steps)
+        self.rehearsal.fates.run(worker, steps)
 
     @rule(worker=_worker, most=st.integers(1, 200))
     def deliver(self, worker: int, most: int) -> None:
         """Bytes of a worker arrive."""
-        self.rehearsal.deliver(worker, most)
+        self.rehearsal.fates.deliver(worker, most)
 
     @rule(times=st.integers(1, 30))
     def happen(self, times: int) -> None:
         """What happens anyway."""
         for _ in range(times):
-            self.rehearsal.happen()
+            self.rehearsal.world.happen()
 
     @rule(worker=_worker)
     def kill(self, worker: int) -> None:
         """A worker is killed from outside."""
-        self.rehearsal.kill(worker)
+        self.rehearsal.fates.kill(worker)
 
     @rule(worker=_worker)
     def notice(self, worker: int) -> None:
         """The end of a worker can be seen."""
-        self.rehearsal.notice(worker)
+        self.rehearsal.fates.notice(worker)
 
     @rule(doubled=st.sampled_from([0.0, 0.0, 0.5]))
     def look(self, doubled: float) -> None:
@@ -130,19 +140,13 @@ class SimulationMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1e-5, 1e-3, 0.01]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
-        self.rehearsal.wait(seconds)
+        self.rehearsal.world.clock.advance(seconds)
         self.rehearsal.tick()
 
     @rule()
     def repopulate(self) -> None:
         """Somebody asks for missing workers."""
         self.rehearsal.repopulate()
-
-    @precondition(lambda self: not self.closing)
-    @rule()
-    def close(self) -> None:
-        """No more work will come."""
-        self.rehearsal.close()
 
     @invariant()
     def holds(self) -> None:

@@ -195,7 +195,7 @@ class SimulatedProcess:
     @contextmanager
     def stopped(self) -> Iterator[bool]:
         """Nothing runs while the parent does; sometimes it takes too long to stop."""
-        yield self.is_alive() and self.world.stops()
+        yield self.is_alive() and (self.world.kind or self.world.chance(0.9))
 
     # What happens to it ---------------------------------------------------------------------------
 

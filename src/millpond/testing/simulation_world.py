@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import select
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from millpond.backends.base import Report
@@ -74,18 +75,6 @@ class World:
             return most
         return self._random.randint(1, most)
 
-    def stops(self) -> bool:
-        """Whether a process stops in time."""
-        return self.kind or self._random.random() < 0.9
-
-    def shuffled(self, things: list[_T]) -> list[_T]:
-        """In any order."""
-        self._random.shuffle(things)
-        return things
-
-    def _stride(self) -> int:
-        return self._random.choice(_STRIDES[-1:] if self.kind else _STRIDES)
-
     def chance(self, probability: float) -> bool:
         """Throw a die."""
         return self._random.random() < probability
@@ -132,12 +121,18 @@ class World:
         acts: list[Callable[[], Any]] = []
         for worker in self.workers:
             if worker.channel.wire:
-                acts.append(lambda w=worker: w.channel.deliver(self.piece(len(w.channel.wire))))
+                acts.append(partial(self._deliver, worker))
             if worker.strand.runnable:
-                acts.append(lambda w=worker: w.strand.run(self._stride()))
+                acts.append(partial(self._run, worker))
             elif not worker.is_alive() and not worker.noticed:
                 acts.append(worker.notice)
         return acts
+
+    def _deliver(self, worker: SimulatedProcess) -> None:
+        worker.channel.deliver(self.piece(len(worker.channel.wire)))
+
+    def _run(self, worker: SimulatedProcess) -> None:
+        worker.strand.run(self._random.choice(_STRIDES[-1:] if self.kind else _STRIDES))
 
     def forget(self, worker: SimulatedProcess) -> None:
         """The parent has seen the end of a worker."""
@@ -223,7 +218,7 @@ class SimulatedBackend(ProcessBackend):
                 continue
             # Nothing can happen in the world before its time or another thread asks.
             reports = list(super().poll(None if limit is None else _REAL))
-            if not reports and not self._woken and limit is not None:
+            if limit is not None and not (reports or self._woken):
                 self.world.clock.advance_to(limit)
             break
         self._woken = False

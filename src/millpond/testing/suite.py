@@ -35,7 +35,7 @@ class Suite:
     @pytest.fixture(autouse=True)
     def _ends_in_time(self) -> Iterator[None]:
         # No signal handler and no thread in Python: both would change how a pool works.
-        faulthandler.dump_traceback_later(TIME_LIMIT, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(TIME_LIMIT, exit=True, file=sys.__stderr__ or 2)
         try:
             yield
         finally:

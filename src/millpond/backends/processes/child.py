@@ -59,6 +59,7 @@ class Child:
             process = context.Process(target=serve, args=(endpoint, settings), daemon=True)
             process.name = process.name.replace("Process", "PoolWorker")
             process._blocked = _QUIET
+            process._returns = False
             if server is not None:
                 process._server = server
             process.start()

@@ -33,6 +33,7 @@ class Birth(NamedTuple):
 def fork(inherited: Mapping[str, object]) -> Birth:
     """A copy of this process that serves."""
     standard.util._flush_std_streams()
+    binding.prepare()  # here, so that the next copy has it too
     copy = _Copy(inherited)
     ours, theirs = socket.socketpair()
     try:

@@ -1,0 +1,150 @@
+"""How jobs come to the scheduler, and how they go. Part of the loop: only the owner of the seat is here.
+
+``inbox`` is the exception: any thread appends to it, which is one atomic operation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+from millpond.backends.base import Backend
+from millpond.core.events import Dropped, Event, Forgotten, Submitted
+from millpond.core.scheduler import Scheduler
+from millpond.job import CallStream, Job, MapJob, StreamJob
+from millpond.jobs import Jobs
+
+
+class Loop(Protocol):
+    """What the intake tells of what came in."""
+
+    scheduler: Scheduler
+    backend: Backend
+    jobs: Jobs
+
+    def step(self, event: Event) -> None: ...
+    def on_quiet(self) -> None: ...
+
+
+class Intake:
+    """See the module."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop: Loop = loop
+        self._jobs = loop.jobs
+        self.inbox: deque[Any] = deque()  # jobs, calls of streams, and things to do
+
+    def take(self) -> None:
+        """Take in what other threads left."""
+        inbox = self.inbox
+        while inbox:
+            entry = inbox.popleft()
+            if type(entry) is tuple:
+                self._take_calls(*entry)
+            elif isinstance(entry, Job):
+                self._add(entry)
+            else:
+                entry()
+
+    def _take_calls(self, stream: CallStream, receiver: Any, payload: Any) -> None:
+        """A call, and those behind it that are of the same stream."""
+        inbox = self.inbox
+        if stream not in self._jobs:
+            self._jobs.admit(stream)
+        stream.add(receiver, payload)
+        count = 1
+        while inbox and type(inbox[0]) is tuple and inbox[0][0] is stream:
+            _, receiver, payload = inbox.popleft()
+            stream.add(receiver, payload)
+            count += 1
+        self._loop.step(Submitted(stream.id, count))
+
+    def _add(self, job: Job) -> None:
+        self._jobs.admit(job)
+        if isinstance(job, MapJob):
+            self._loop.step(Submitted(job.id, len(job.inputs), job.unit))
+        else:
+            self._widen(job)
+
+    def feed(self) -> None:
+        """Tell the scheduler of new input of the streams; see whether they are over."""
+        for job in self._jobs.streams:
+            job.refill()
+            count = job.fresh()
+            if count:
+                job.submitted += count
+                self._loop.step(Submitted(job.id, count, job.unit))
+            else:
+                job.hungry = True
+                if job.fresh():
+                    self.inbox.append(_look_again)
+            if job.ended:
+                job.finish()
+                self._forget_if_over(job)
+                job.announce()
+
+    def look_at(self, job: Job) -> None:
+        """Tasks of the job have ended."""
+        if job.over:
+            self._forget(job)
+        elif job.streaming:
+            self._widen(job)
+
+    def leave(self, job: StreamJob) -> None:
+        """Nobody wants the rest of the job."""
+        if job in self._jobs:
+            self._loop.step(Dropped(job.id))
+            self._forget_if_over(job)
+
+    def retire(self, stream: CallStream) -> None:
+        """A shared stream gets no more calls."""
+        stream.shared = False
+        if stream.id >= 0 and stream not in self._jobs:
+            self._bury(stream)
+
+    def lift_bounds(self) -> None:
+        """Nobody will read on before all has ended: let streams run to their ends."""
+        for job in self._jobs.streams:
+            job.lift()
+            job.resume()
+
+    def reject(self) -> None:
+        """Nobody drives any more: withdraw what still came in. Any thread may."""
+        while self.inbox:
+            try:
+                entry = self.inbox.popleft()
+            except IndexError:
+                return  # another thread rejects too
+            if isinstance(entry, Job):
+                entry.withdraw()
+            elif type(entry) is tuple:
+                receiver = entry[1]()
+                if receiver is not None:
+                    receiver.withdraw()
+            else:
+                entry()
+
+    def _widen(self, job: Any) -> None:
+        """Let a stream run further ahead, the shorter its tasks are."""
+        scheduler = self._loop.scheduler
+        job.widen(scheduler.cost(job.id), scheduler.policy)
+
+    def _forget_if_over(self, job: Job) -> None:
+        if job.over and job in self._jobs:
+            self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        self._jobs.remove(job)
+        if not job.shared:
+            self.inbox.append(lambda: self._bury(job))
+        if not self._jobs:
+            self.inbox.append(self._loop.on_quiet)
+
+    def _bury(self, job: Job) -> None:
+        """The job has ended for good."""
+        self._loop.step(Forgotten(job.id))
+        self._loop.backend.forget(job)
+
+
+def _look_again() -> None:
+    """Something came in while the owner was about to sleep."""

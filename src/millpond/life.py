@@ -1,0 +1,102 @@
+"""An engine's life: driven while there is work, closed or terminated once, finished once.
+
+What ends it runs in the seat; it leaves no worker, no waiter and no thread behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from millpond.callbacks import CallbackThread
+from millpond.core.events import Closing
+from millpond.driver import Driver
+from millpond.seat import Seat
+
+
+class Life:
+    """See the module. ``on_finish`` is called at the end, whoever brought it about."""
+
+    def __init__(self, driver: Driver, attended: bool, clock: Callable[[], float]) -> None:
+        self._driver = driver
+        driver.on_quiet = self.finish_if_over
+        self.on_finish: Callable[[], object] = _nothing
+        self.closing = False
+        self.end = threading.Event()
+        self.seat = Seat(self, driver.backend.bells, attended, clock)
+        self.callbacks = CallbackThread(self.seat.ring)
+
+    # What the seat asks ---------------------------------------------------------------------------
+
+    @property
+    def inbox(self) -> object:
+        """What waits to be looked at."""
+        return self._driver.intake.inbox
+
+    @property
+    def stepping(self) -> bool:
+        """Whether state is being changed."""
+        return self._driver.stepping
+
+    @property
+    def finished(self) -> bool:
+        """Whether every worker has gone and no work will be taken."""
+        return self._driver.finished
+
+    def outstanding(self) -> bool:
+        """Whether somebody should drive though nobody waits."""
+        return bool(self._driver.jobs) or (self.closing and not self.finished)
+
+    def quiet(self) -> bool:
+        """Whether nothing can be done now."""
+        return self.finished or not (self.inbox or not self._driver.scheduler.quiet)
+
+    def drive(self, ready: Callable[[], bool], deadline: float | None) -> None:
+        """Run the loop until ``ready()`` or the deadline."""
+        try:
+            self._driver.run(ready, deadline, self._set_asleep)
+        except BaseException:
+            # The engine itself failed: nobody may wait for ever.
+            self._set_asleep(False)
+            self._driver.stepping = False
+            self.closing = True
+            self.terminate(0)
+            raise
+
+    def _set_asleep(self, asleep: bool) -> None:
+        self.seat.asleep = asleep
+
+    # How it ends ----------------------------------------------------------------------------------
+
+    def finish_if_over(self) -> None:
+        """Closed, and the last job has ended: let the workers go. The last has gone: finish."""
+        driver = self._driver
+        if not self.closing or driver.jobs or self.finished:
+            return
+        if driver.scheduler.workers:
+            driver.step(Closing())
+        if not driver.scheduler.workers and not self.finished:
+            driver.backend.close(0)
+            self._finish()
+
+    def terminate(self, grace: float) -> None:
+        """End the workers now. Raises CannotKill if some could not be ended; it has finished all the same."""
+        if self.finished:
+            return
+        try:
+            self._driver.backend.close(grace)
+        finally:
+            self._driver.jobs.withdraw()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._driver.finished = True
+        self._driver.intake.reject()
+        self.callbacks.stop()
+        self.end.set()
+        self.seat.dismiss()
+        self.on_finish()
+
+
+def _nothing() -> None:
+    """Nobody asked to be told."""
