@@ -30,14 +30,8 @@ from millpond.worker.codec import CALL, MAP, STAR
 from millpond.worker.outcome import Error
 
 __all__ = [
-    "ApplyResult",
-    "AsyncResult",
-    "IMapIterator",
-    "IMapUnorderedIterator",
-    "MapResult",
-    "Pool",
-    "ThreadPool",
-]
+    "ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool",
+]  # fmt: skip
 
 ApplyResult = AsyncResult
 
@@ -53,7 +47,7 @@ _STREAMS = 64
 
 
 class Pool:
-    """A pool of workers that run functions on data; ``multiprocessing.Pool``, and a class.
+    """A pool of workers; ``multiprocessing.Pool``, and a class.
 
     ``processes``: how many workers; default: the CPUs that this process may use, by affinity and by cgroup
     quota (``MILLPOND_CPU_COUNT`` overrides it). ``initializer(*initargs)`` is run once in each worker.
@@ -170,8 +164,8 @@ class Pool:
     ) -> list[T]:
         """``[func(x) for x in iterable]`` in the workers. All run; then the first error is raised.
 
-        Without ``chunksize``, tasks are sent in chunks of a few milliseconds by measured time; with it,
-        that many are never parted. ``starmap`` is the same for ``func(*x)``.
+        Without ``chunksize``, tasks go in chunks of a few milliseconds by measured time; with it, that
+        many are never parted.
         """
         return self._map(func, iterable, MAP, chunksize, None, None).get()
 
@@ -181,7 +175,7 @@ class Pool:
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
     ) -> list[T]:
-        """``[func(*x) for x in iterable]`` in the workers."""
+        """``map`` of ``func(*x)``."""
         return self._map(func, iterable, STAR, chunksize, None, None).get()
 
     def map_async(
@@ -367,8 +361,7 @@ class Pool:
     @property
     def _pool(self) -> list[Any]:
         """The workers' processes."""
-        processes: list[Any] = self._backend.processes
-        return processes
+        return list(self._backend.processes)
 
     @property
     def _ctx(self) -> Any:
@@ -378,10 +371,9 @@ class Pool:
         self._engine.repopulate()
 
     def _check_running(self) -> None:
-        if self._state != RUN:
-            self._engine.check_process()
-            raise ValueError("Pool not running")
         self._engine.check_process()
+        if self._state != RUN:
+            raise ValueError("Pool not running")
 
 
 class ThreadPool(Pool):

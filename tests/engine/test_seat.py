@@ -160,6 +160,7 @@ class PickledByPool:
 
 def test_waits_may_be_nested() -> None:
     with Pool(2, start_method="fork") as pool:
+        assert pool.map(square, range(4)) == [0, 1, 4, 9]
         argument: Any = PickledByPool(pool)
         assert pool.map(square, [argument]) == [256]
         assert pool.map(square, [1, 2]) == [1, 4]

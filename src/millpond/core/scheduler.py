@@ -15,18 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from millpond.core.assigning import worker_for
 from millpond.core.backlog import Backlog
-from millpond.core.commands import (
-    DROPPED,
-    Command,
-    Kill,
-    Recall,
-    Send,
-    Settle,
-    Span,
-    Start,
-    Stop,
-)
+from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Span, Start, Stop
 from millpond.core.events import (
     Closing,
     Done,
@@ -250,9 +241,8 @@ class Scheduler:
 
     def _staff(self) -> None:
         """Start workers up to the pool's number, unless starting has shown to be hopeless."""
-        if self._failures >= self.policy.starts or self.failure is not None:
-            return
-        if self._closing and not self._backlog:
+        hopeless = self._failures >= self.policy.starts or self.failure is not None
+        if hopeless or (self._closing and not self._backlog):
             return
         while len(self.workers) < self.policy.workers:
             self._born += 1
@@ -265,9 +255,8 @@ class Scheduler:
         self._out += [Settle(*span, cause) for span in self._backlog.clear()]
 
     def _stop_if_over(self) -> None:
-        if not self._closing or self._backlog:
-            return
-        if any(worker.flight for worker in self.workers.values()):
+        busy = self._backlog or any(worker.flight for worker in self.workers.values())
+        if busy or not self._closing:
             return
         for worker in self.workers.values():
             if worker.ready and not worker.retiring:
@@ -285,38 +274,16 @@ class Scheduler:
             first = self._idle.pop()
             first.chunks += 1
             self._send(first, [backlog.suspects.popleft()], alone=True)
-        while backlog.queue and (worker := self._pick()) is not None:
+        while backlog.queue:
+            worker = worker_for(backlog, self.workers.values(), self._idle, self.policy)
+            if worker is None:
+                break
             if not worker.flight:
                 self._idle.remove(worker)
             budget = max(self.policy.target - worker.load, 0.0)
             spans, used = backlog.take(budget, None if most is None else most - worker.chunks)
             worker.chunks += used
             self._send(worker, spans)
-
-    def _pick(self) -> WorkerState | None:
-        """The worker that should get the next chunk, or None."""
-        policy = self.policy
-        head = self._backlog.queue[0]
-        cost = self._backlog.gauges[head.job].cost
-        if self._idle:
-            if cost is not None and len(self._backlog.queue) == 1:
-                work = cost * (head.stop - head.start)
-                for worker in self.workers.values():
-                    if worker.flight and worker.takes_more() and worker.load + work < policy.wake:
-                        return worker
-            return self._idle[-1]
-        if cost is None:
-            return None
-        most = policy.horizon if cost < policy.horizon else 0.0
-        plenty = head.stop - head.start > 2 * policy.workers
-        for worker in self.workers.values():
-            if not worker.takes_more() or worker.bytes > policy.chunk_bytes:
-                continue
-            if worker.load < most or (
-                plenty and len(worker.flight) == 1 and worker.load + cost < 10 * policy.horizon
-            ):
-                return worker
-        return None
 
     def _send(self, worker: WorkerState, spans: list[Span], alone: bool = False) -> None:
         seq = worker.hold(spans, {} if alone else self._backlog.gauges, self._now)

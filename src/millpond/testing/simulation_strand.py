@@ -101,8 +101,11 @@ class Strand:
         self.here = True
         self._carrier.go()
         self.here = False
+        self._retire(self._carrier)
+
+    def _retire(self, carrier: _Carrier) -> None:
         if self.over:
-            self._loom.give_back(self._carrier)
+            self._loom.give_back(carrier)
 
     def doom(self) -> None:
         """End it where it is."""

@@ -75,6 +75,11 @@ class World:
             return most
         return self._random.randint(1, most)
 
+    def shuffled(self, things: list[_T]) -> list[_T]:
+        """In any order."""
+        self._random.shuffle(things)
+        return things
+
     def chance(self, probability: float) -> bool:
         """Throw a die."""
         return self._random.random() < probability

@@ -18,7 +18,7 @@ from millpond.core.commands import Span
 from millpond.core.events import Done, Lost, Ready, Recalled, WorkerId
 from millpond.errors import ProtocolError
 from millpond.worker import frames
-from millpond.worker.frames import Buffer, Frame
+from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import decode_batch
 
@@ -61,7 +61,7 @@ class ProcessBackend:
         count = sum(span.stop - span.start for _, span in work)
         child.next_seq = seq + count
         frame = frames.encode(frames.CHUNK, body, count=count, seq=seq)
-        self._write(child, [*child.stale(), *frame])
+        child.write(self._lookout, [*child.stale(), *frame])
         return sum(map(len, body))
 
     def forget(self, work: Work) -> None:
@@ -69,7 +69,7 @@ class ProcessBackend:
             if work.id in child.known:
                 child.forget(work.id)
                 if len(work.function) >= _LARGE:
-                    self._write(child, child.stale())
+                    child.write(self._lookout, child.stale())
 
     # Workers --------------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class ProcessBackend:
         child = self._children.get(worker)
         if child is not None:
             child.stopping = True
-            self._write(child, frames.encode(frames.STOP))
+            child.write(self._lookout, frames.encode(frames.STOP))
 
     def kill(self, worker: WorkerId) -> None:
         child = self._children.get(worker)
@@ -122,11 +122,6 @@ class ProcessBackend:
         self._lookout.poll(timeout)
         reports, self._reports = self._reports, []
         return reports
-
-    def _write(self, child: Child, buffers: list[Buffer]) -> None:
-        if buffers and not child.channel.send(buffers) and not child.writing:
-            child.writing = True
-            self._lookout.want_room(child.channel.fileno(), True)
 
     def _on_channel(self, child: Child, events: int) -> None:
         if events & select.EPOLLOUT and child.channel.flush():
@@ -165,21 +160,14 @@ class ProcessBackend:
             pass  # what it sent after that is nothing
         self._lookout.unwatch(child.channel.fileno())
         first, stop, phase = child.slate.read()
-        exitcode = child.exit_status()
-        detail: Any = Death(child.process.pid, exitcode, phase)
+        detail: Any = Death(child.process.pid, child.exit_status(), phase)
         if not child.ready:
-            detail = self._start_failure(child, exitcode)
+            initializer = self._settings.initializer
+            detail = StartFailure(detail.pid, detail.exitcode, initializer, child.failed)
         event = Lost(child.id, first, stop, detail, not child.ready, child.failed is not None)
         self._reports.append(Report(event))
         child.close()
         child.process.join(0)  # multiprocessing's list of children lets go of it
-
-    def _start_failure(self, child: Child, exitcode: int | None) -> StartFailure:
-        initializer = self._settings.initializer
-        name = (
-            None if initializer is None else getattr(initializer, "__qualname__", repr(initializer))
-        )
-        return StartFailure(child.process.pid, exitcode, initializer=name, failed=child.failed)
 
     # The end --------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from millpond.backends.base import WorkerInfo
 from millpond.backends.processes.channel import ParentChannel
+from millpond.backends.processes.lookout import Lookout
 from millpond.core.events import WorkerId
 from millpond.worker import frames
 from millpond.worker.channel import Endpoint
@@ -65,6 +66,12 @@ class Child:
             process.start()
             mine.pop_all()
             return cls(number, process, ParentChannel(ours), slate)
+
+    def write(self, lookout: Lookout, buffers: list[Buffer]) -> None:
+        """Send frames; have the lookout say when there is room for what the kernel did not take."""
+        if buffers and not self.channel.send(buffers) and not self.writing:
+            self.writing = True
+            lookout.want_room(self.channel.fileno(), True)
 
     def forget(self, job: int) -> None:
         """The job's function is no longer needed; it is told with the next chunk."""

@@ -38,16 +38,15 @@ class StartFailure:
         self,
         pid: int | None,
         exitcode: int | None,
-        *,
-        initializer: str | None = None,
+        initializer: Any = None,
         failed: tuple[int, bytes] | None = None,
-        reason: BaseException | None = None,
     ) -> None:
         self.pid = pid
         self.exitcode = exitcode
-        self._initializer = initializer
+        self._initializer = getattr(initializer, "__qualname__", None) or (
+            initializer and repr(initializer)
+        )
         self._failed = failed  # the initializer's own error, sealed
-        self._reason = reason
 
     def error(self, work: Work, index: int) -> BaseException:
         """What the caller of any task gets: each its own copy, since tracebacks grow on a raised one."""
@@ -58,10 +57,6 @@ class StartFailure:
                 f"the initializer {self._initializer} raised {text}; no worker can run tasks"
             )
             error.__cause__ = cause
-            return error
-        if self._reason is not None:
-            error = errors.InitializerError(f"no worker can be started: {self._reason}")
-            error.__cause__ = self._reason
             return error
         end = errors.describe_exit(self.exitcode)
         if self._initializer is not None:
