@@ -154,7 +154,8 @@ class ProgramTests(Suite):
         body = "pool.map(print, ['a', 'b'], 1); pool.close(); pool.join()"
         with self.program(body) as (process, _):
             out, err = rest_of(process)
-            assert (sorted(out.split()), err) == (["a", "b"], "")
+            # Lines of two workers may mix where nothing buffers them.
+            assert (sorted(out.replace("\n", "")), err) == (["a", "b"], "")
 
     def test_no_socket_listens_and_no_name_is_made(self) -> None:
         body = (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
+from millpond import pool
 from millpond.backends import registry
+from millpond.engine import Engine
 from millpond.pool import Pool
 from millpond.testing.simulation_world import SimulatedBackend, World
 from millpond.worker.loop import Settings
@@ -30,5 +33,9 @@ class SimulatedPool(Pool):
             backend = SimulatedBackend(self.world, Settings(initializer, initargs))
             return registry.Choice("simulated", backend, reason="asked for")
 
-        with mock.patch.object(registry, "choose", choose):
+        engine = partial(Engine, clock=self.world.clock)
+        with (
+            mock.patch.object(registry, "choose", choose),
+            mock.patch.object(pool, "Engine", engine),
+        ):
             super().__init__(processes, **options)

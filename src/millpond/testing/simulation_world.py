@@ -214,6 +214,7 @@ class SimulatedBackend(ProcessBackend):
 
     def poll(self, timeout: float | None) -> list[Report]:
         """Let the world go on until there is something to report, or virtual time has passed."""
+        self.world.nanoseconds()  # looking takes a while, too: who only looks sees time pass
         limit = None if timeout is None else self.world.clock() + timeout
         while True:
             reports = self.look()
@@ -222,7 +223,7 @@ class SimulatedBackend(ProcessBackend):
             if self.world.happen(limit):
                 continue
             # Nothing can happen in the world before its time or another thread asks.
-            reports = list(super().poll(None if limit is None else _REAL))
+            reports = list(super().poll(min(timeout, _REAL) if timeout is not None else None))
             if limit is not None and not (reports or self._woken):
                 self.world.clock.advance_to(limit)
             break
