@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from millpond.errors import ProtocolError
@@ -89,11 +89,17 @@ def test_garbage_gives_frames_or_protocol_error(pieces: list[bytes]) -> None:
     assert len(whole) < frames.HEADER_SIZE or whole[:2] == frames.MAGIC.to_bytes(2, "little")
 
 
+# The upper bytes of a length, which make it terabytes, have a test of their own below.
+LENGTH_ABOVE_16_MIB = range(frames._HEADER.size - 13, frames._HEADER.size - 8)
+
+
 @given(a_frame, st.integers(0, 10_000), st.integers(1, 255))
 @settings(deadline=None)
 def test_a_flipped_byte_is_seen_or_harmless(sent: Sent, place: int, flip: int) -> None:
     stream = bytearray(joined(sent[0], sent[1][:100], *sent[2:]))
-    stream[place % len(stream)] ^= flip
+    place %= len(stream)
+    assume(place not in LENGTH_ABOVE_16_MIB)
+    stream[place] ^= flip
     try:
         found = Decoder().feed(bytes(stream))
     except ProtocolError:

@@ -14,7 +14,6 @@ import pytest
 
 from millpond import Pool, TimeoutError
 from millpond.testing.simulation_pool import SimulatedPool
-from millpond.testing.simulation_worker import current_worker
 from millpond.testing.simulation_world import World
 
 SOON = 20.0
@@ -27,11 +26,6 @@ def square(x: int) -> int:
 def sleep_then(seconds: float, value: int) -> int:
     time.sleep(seconds)
     return value
-
-
-def sleep_in_world(seconds: float) -> float:
-    current_worker().world.sleep(seconds)
-    return seconds
 
 
 BACKENDS: dict[str, Callable[[], Pool]] = {
@@ -179,20 +173,6 @@ def test_a_timeout_does_not_end_the_work(pool: Pool) -> None:
     with pytest.raises(TimeoutError):
         result.get(0)
     assert result.get(SOON) == 7
-
-
-def test_patience_is_the_worlds_where_the_world_is_simulated() -> None:
-    world = World(seed=1)
-    with SimulatedPool(1, world=world) as pool:
-        result = pool.apply_async(sleep_in_world, (3600.0,))
-        begin = world.clock()
-        with pytest.raises(TimeoutError):
-            result.get(600)
-        assert 600 <= world.clock() - begin < 601
-        assert result.get(4000) == 3600.0
-        assert 3600 <= world.clock() - begin < 3601
-        pool.terminate()
-        pool.join()
 
 
 # The end ------------------------------------------------------------------------------------------

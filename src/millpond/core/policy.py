@@ -15,7 +15,9 @@ class Policy:
     at_most_once: bool = False
     """Never run a task again, even if only its answer was lost."""
     starts: int = 3
-    """Failures to start, one after another, after which the pool gives up."""
+    """Failures to start, one after another, after which the pool gives up if no worker was ever ready."""
+    restarts: int = 30
+    """The same if one was: then something kills them from outside, and may stop."""
 
     target: float = 0.004
     """Work that a chunk should hold: long enough to hide a message's cost, short enough to balance."""

@@ -53,6 +53,7 @@ class Scheduler:
         self._born = 0
         self._failures = 0  # to start, in a row
         self._reason: object = None  # of the last of them
+        self._hopeless = False  # any start would end so
         self._ever_ready = False
         self._closing = False
         self._now = 0.0
@@ -118,11 +119,14 @@ class Scheduler:
 
     def _opened(self, _event: Opened | Repopulated) -> None:
         if isinstance(_event, Repopulated):
-            self.failure, self._failures = None, 0
+            self.failure, self._failures, self._hopeless = None, 0, False
         self._staff()
 
     def _submitted(self, event: Submitted) -> None:
         span = self._backlog.number(event.job, event.count, event.grain)
+        if self.failure is not None and not self._hopeless:
+            self.failure, self._failures = None, 0
+            self._staff()
         if not self._unwanted(span):
             self._backlog.append(span)
 
@@ -185,10 +189,10 @@ class Scheduler:
             self._failures += 1
             self._reason = event.detail
             if event.hopeless and not self._ever_ready:
-                self._failures = self.policy.starts
+                self._failures, self._hopeless = self.policy.starts, True
         self._redistribute(worker, event)
         self._staff()
-        if self._failures >= self.policy.starts and not self.workers:
+        if self._failures >= self._most_failures() and not self.workers:
             self._give_up(self._reason)
 
     def _redistribute(self, worker: WorkerState, event: Lost) -> None:
@@ -241,7 +245,7 @@ class Scheduler:
 
     def _staff(self) -> None:
         """Start workers up to the pool's number, unless starting has shown to be hopeless."""
-        hopeless = self._failures >= self.policy.starts or self.failure is not None
+        hopeless = self._failures >= self._most_failures() or self.failure is not None
         if hopeless or (self._closing and not self._backlog):
             return
         while len(self.workers) < self.policy.workers:
@@ -249,8 +253,12 @@ class Scheduler:
             self.workers[self._born] = WorkerState(self._born, self.policy.patience)
             self._out.append(Start(self._born))
 
+    def _most_failures(self) -> int:
+        return self.policy.restarts if self._ever_ready else self.policy.starts
+
     def _give_up(self, cause: object) -> None:
-        """No worker can be had: whatever waits ends with the reason, and so does what will come."""
+        """No worker can be had: whatever waits ends with the reason. What comes later tries again, unless
+        it is hopeless."""
         self.failure = cause
         self._out += [Settle(*span, cause) for span in self._backlog.clear()]
 

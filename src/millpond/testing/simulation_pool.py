@@ -18,7 +18,8 @@ from millpond.worker.loop import Settings
 class SimulatedPool(Pool):
     """``SimulatedPool(2, world=World(seed=7))``: a pool whose workers are simulated.
 
-    Limits of time (``get(timeout)``) count the world's seconds, which pass only when nothing else can happen.
+    Time is the world's: it passes as soon as nothing else can happen, for a limit (``get(timeout)``) after other
+    threads had a moment to say something.
     """
 
     def __init__(self, processes: int = 2, *, world: World | None = None, **options: Any) -> None:
