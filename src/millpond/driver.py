@@ -7,13 +7,15 @@ pickling hooks and input iterators run between commands, and may use the pool: t
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
 from millpond.backends.base import Backend, Report
+from millpond.backends.local import NoStart
 from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Start, Stop
-from millpond.core.events import Event, Lost, Requeued, Sized, Ticked
+from millpond.core.events import Event, Lost, Requeued, Sized, Ticked, WorkerId
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
 from millpond.intake import Intake
@@ -41,7 +43,11 @@ class Driver:
             _nothing  # the last job has ended, or the last worker has gone
         )
         self.stepping = False
+        self.opened = False  # the first workers have been started
         self.finished = False
+        self._reports: deque[Report] = deque()  # what happened and was not taken in yet
+        self._commands: deque[Command] = deque()  # what was ordered and not done yet
+        self._packing: set[WorkerId] = set()  # workers whose chunk is being packed just now
         self._missed: list[tuple[Job, int, int]] = []  # tasks whose function their worker lacks
         self._clock = clock
 
@@ -50,6 +56,7 @@ class Driver:
     ) -> None:
         """Until ``ready()`` or the deadline; ``sleeping`` is told before and after each poll."""
         while True:
+            self._catch_up()
             self.intake.take()
             if ready() or self.finished:
                 return
@@ -61,12 +68,21 @@ class Driver:
             if self.intake.inbox or ready():
                 sleeping(False)
                 continue
-            reports = self._spin() or self.backend.poll(timeout)
+            self._reports.extend(self._spin() or self.backend.poll(timeout))
             sleeping(False)
-            for event, batch in reports:
-                self.step(event, batch)
-            if not reports:
+            if not self._reports:
                 self.step(Ticked())
+
+    def _catch_up(self) -> None:
+        """Do what is left to do; of an outer loop too, if this is a nested one."""
+        while self._commands:
+            self._perform(self._commands.popleft())
+        while self._reports:
+            self.step(*self._reports.popleft())
+        if self._packing and self.scheduler.waits_for(self._packing):
+            raise RuntimeError(
+                "a pickling hook waits for the pool, and every worker waits for what it pickles"
+            )
 
     def _spin(self) -> Sequence[Report]:
         """Look for a while without sleeping, if an answer is due within the time that waking up takes."""
@@ -84,8 +100,9 @@ class Driver:
         if batch is not None:
             self._settle(commands, batch)
         self.stepping = False
-        for command in commands:
-            self._perform(command)
+        self._commands.extend(commands)
+        while self._commands:
+            self._perform(self._commands.popleft())
         while self._missed:
             self._run_again(*self._missed.pop())
         if type(event) is Lost:
@@ -109,7 +126,7 @@ class Driver:
             case Settle():
                 self._settle_without_outcome(command)
             case Start(worker):
-                self.backend.start(worker)
+                self._start(worker)
             case Recall(worker):
                 self.backend.recall(worker)
             case Stop(worker):
@@ -117,9 +134,22 @@ class Driver:
             case Kill(worker):
                 self.backend.kill(worker)
 
+    def _start(self, worker: WorkerId) -> None:
+        """Start a worker; one that cannot be started is lost, but the first ones' failure is the caller's."""
+        try:
+            self.backend.start(worker)
+        except OSError as reason:
+            if not self.opened:
+                raise
+            self.step(Lost(worker, 0, 0, NoStart(reason), failed=True))
+
     def _send(self, command: Send) -> None:
         work = self.jobs.work(command.spans)
-        size = self.backend.send(command.worker, command.seq, work)
+        self._packing.add(command.worker)
+        try:
+            size = self.backend.send(command.worker, command.seq, work)
+        finally:
+            self._packing.discard(command.worker)
         if size > _HEAVY and len(work) == 1:
             job, span = work[0]
             self.step(Sized(job.id, size / (span.stop - span.start)))

@@ -14,7 +14,6 @@ run on a thread of their own; outcomes are decoded in the thread that asks.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +26,7 @@ from millpond.core.policy import Policy
 from millpond.driver import Driver
 from millpond.job import CallStream, Held, Job, StreamJob
 from millpond.life import Life
+from millpond.parking import Flag
 
 
 class Engine:
@@ -65,6 +65,7 @@ class Engine:
     def open(self) -> None:
         """Start the workers; returns when they have been started, not when they are ready."""
         self._do(partial(self._driver.step, Opened()))
+        self._driver.opened = True
 
     def repopulate(self) -> None:
         """Replace workers that are missing."""
@@ -111,7 +112,7 @@ class Engine:
 
     def join(self) -> None:
         """Wait until every worker has gone and every callback has run."""
-        self.wait(_Finished(self.life.end), None)
+        self.wait(self.life.end, None)
         self.life.callbacks.join()
         self.life.seat.await_caretaker()
 
@@ -134,28 +135,17 @@ class Engine:
         """Have ``act`` done in the seat; return when it has been done, or raise what it raised."""
         errand = _Errand(act)
         self._post(errand.run)
-        self.wait(errand, None)
+        self.wait(errand.done, None)
         if errand.failure is not None:
             raise errand.failure
 
 
-class _Finished:
-    """A target: the engine has finished."""
-
-    def __init__(self, end: threading.Event) -> None:
-        self.ready = end.is_set
-        self.park = end.wait
-
-
 class _Errand:
-    """A target: something was done in the seat."""
+    """Something to be done in the seat."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
-        done = threading.Event()
-        self.ready = done.is_set
-        self.park = done.wait
-        self._done = done.set
+        self.done = Flag()
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -163,4 +153,4 @@ class _Errand:
             self._act()
         except BaseException as failure:
             self.failure = failure
-        self._done()
+        self.done.set()

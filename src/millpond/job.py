@@ -6,12 +6,12 @@ count, a deque) is changed by single stores. Nothing here runs the user's code.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 from millpond.core.ordering import Arrival, Ordering
 from millpond.core.policy import Policy
+from millpond.parking import Parking
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.outcome import PLAIN, Error, Sealed
 
@@ -194,8 +194,7 @@ class StreamJob(Job):
         self.fixed_bound: int | None = None  # the caller's ``buffersize``
         self.unread_bytes = 0
         self.unread_limit = UNREAD
-        self.changed = threading.Condition(threading.Lock())
-        self.watched = 0  # threads that wait for ``changed``
+        self.changed = Parking()
         self.refill: Callable[[], None] = _nothing  # pulls input in the driver, where that is safe
         self.resume: Callable[[], None] = _nothing  # goes on pulling after there was no room
 
@@ -274,9 +273,7 @@ class StreamJob(Job):
 
     def announce(self) -> None:
         """Tell the threads that wait that something changed."""
-        if self.watched:
-            with self.changed:
-                self.changed.notify_all()
+        self.changed.wake()
 
     def withdraw(self) -> None:
         self.withdrawn = True

@@ -5,12 +5,12 @@ What ends it runs in the seat; it leaves no worker, no waiter and no thread behi
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from millpond.callbacks import CallbackThread
 from millpond.core.events import Closing
 from millpond.driver import Driver
+from millpond.parking import Flag
 from millpond.seat import Seat
 
 
@@ -22,7 +22,7 @@ class Life:
         driver.on_quiet = self.finish_if_over
         self.on_finish: Callable[[], object] = _nothing
         self.closing = False
-        self.end = threading.Event()
+        self.end = Flag()
         self.seat = Seat(self, driver.backend.bells, attended, clock)
         self.callbacks = CallbackThread(self.seat.ring)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from millpond import errors
 from millpond.job import MapJob, StreamJob
+from millpond.parking import Parking
 from millpond.report import report
 from millpond.worker.outcome import Error, Sealed, take
 
@@ -24,6 +25,8 @@ __all__ = ["AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
 T = TypeVar("T")
 
 _PENDING, _CANCELLED, _FINISHED = "PENDING", "CANCELLED", "FINISHED"
+_LOCKED = 1.0
+"""Seconds to wait for the lock of a result's condition."""
 _making = threading.Lock()  # held while a result's condition is made
 
 
@@ -40,6 +43,7 @@ class AsyncResult(Future[T], Generic[T]):
     _outcome: Any = None
     _opened = False
     _lazy: threading.Condition | None = None
+    _parking: Parking | None = None
     _waiters: list[Any] = []  # noqa: RUF012  (shared and empty until the condition is made)
     _done_callbacks: list[Callable[[Any], object]] = []  # noqa: RUF012
 
@@ -186,8 +190,11 @@ class AsyncResult(Future[T], Generic[T]):
 
     def park(self, timeout: float | None) -> None:
         """Wait while another thread drives."""
-        with self._condition:
-            self._condition.wait_for(self.ready, timeout)
+        if self._parking is None:
+            with _making:
+                if self._parking is None:
+                    self._parking = Parking()
+        self._parking.park(self.ready, timeout)
 
     # Inside ---------------------------------------------------------------------------------------
 
@@ -198,13 +205,18 @@ class AsyncResult(Future[T], Generic[T]):
     def _conclude(self, state: str) -> None:
         self._state = state
         self._owner = None
+        if self._parking is not None:
+            self._parking.wake()
         condition = self._lazy
-        if condition is None:
+        # A handler that raised in a waiting thread may have left the lock locked (see ``parking``).
+        if condition is None or not condition.acquire(timeout=_LOCKED):
             return
-        with condition:
+        try:
             for waiter in self._waiters:
                 (waiter.add_cancelled if state == _CANCELLED else waiter.add_result)(self)
             condition.notify_all()
+        finally:
+            condition.release()
         if self._done_callbacks:
             self._engine.call_back(self)
 
@@ -327,10 +339,7 @@ class IMapIterator(Iterator[T]):
     def park(self, timeout: float | None) -> None:
         """Wait while another thread drives."""
         job = self._job
-        with job.changed:
-            job.watched += 1
-            job.changed.wait_for(self.ready, timeout)
-            job.watched -= 1
+        job.changed.park(self.ready, timeout)
 
     def close(self) -> None:
         """Leave: what has not been sent to a worker is cancelled, and no more input is pulled."""

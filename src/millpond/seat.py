@@ -83,7 +83,7 @@ class Seat:
         """See to it that somebody looks into the inbox."""
         if self.asleep:
             self._bells.wake()
-        elif self._owner is None:
+        elif self._owner is None and not self._loop.finished:
             if self._attended:
                 self._bells.rouse()
             else:

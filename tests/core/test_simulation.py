@@ -12,7 +12,7 @@ from millpond.testing.simulation_machine import SimulationMachine
 from tests.core import planted
 
 SEEDS = 60  # in which the real code must show no bug
-ENOUGH = 150  # in which each planted one has to be found
+ENOUGH = 400  # in which each planted one has to be found
 
 FIXED = settings(
     max_examples=120,

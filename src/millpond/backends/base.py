@@ -2,7 +2,8 @@
 
 A backend carries out what the scheduler ordered and reports what happened. It decides nothing: order, retry,
 limits and progress are settled above it, once for all. Its own methods are called by one thread at a time, the
-driver; those of ``packing`` and ``bells`` by any.
+driver; ``info``, ``processes`` and those of ``packing`` and ``bells`` by any. A worker's reports come in the
+order of its numbers, ``Lost`` last; nothing comes after it.
 """
 
 from __future__ import annotations
@@ -73,16 +74,21 @@ class Backend(Protocol):
     packing: Packing
     bells: Bells
 
-    def start(self, worker: WorkerId) -> None: ...  # posts Ready, later Lost; raises OSError
-    def send(
-        self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]
-    ) -> int: ...  # never blocks
-    def recall(self, worker: WorkerId) -> None: ...  # posts Recalled
-    def forget(self, work: Work) -> None: ...  # no more of this job
-    def stop(self, worker: WorkerId) -> None: ...  # after its last chunk
-    def kill(self, worker: WorkerId) -> None: ...  # now; raises CannotKill
+    # Posts Ready, later Lost. Raises OSError.
+    def start(self, worker: WorkerId) -> None: ...
+    # Never blocks; returns the bytes that were encoded.
+    def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int: ...
+    # Posts Recalled, always, unless Lost comes first.
+    def recall(self, worker: WorkerId) -> None: ...
+    # No more of this job.
+    def forget(self, work: Work) -> None: ...
+    # After its last chunk; it need not be ready yet.
+    def stop(self, worker: WorkerId) -> None: ...
+    # Now. Raises CannotKill.
+    def kill(self, worker: WorkerId) -> None: ...
     def poll(self, timeout: float | None) -> Sequence[Report]: ...
     def info(self, worker: WorkerId) -> WorkerInfo: ...
-    def close(
-        self, grace: float
-    ) -> None: ...  # every worker is gone when it returns; raises CannotKill
+    # Every worker is gone when it returns. Raises CannotKill.
+    def close(self, grace: float) -> None: ...
+    @property
+    def processes(self) -> Sequence[Any]: ...  # for ``Pool._pool``

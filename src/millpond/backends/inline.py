@@ -14,6 +14,7 @@ from millpond.core.commands import Span
 from millpond.core.events import Done, Event, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
 from millpond.worker.loop import Settings
+from millpond.worker.outcome import Error, Value
 
 Task = tuple[Callable[..., Any], int, Any]
 
@@ -77,13 +78,22 @@ class InlineBackend:
         if not self._reports and self._tasks:
             worker, seq, task = self._tasks.popleft()
             begin = interrupts.clock()
-            with interrupts.allowed():
-                outcome = local.run(*task)
+            outcome = self._run(task)
             seconds = interrupts.clock() - begin
             self._reports.append(Report(Done(worker, seq, 1, seconds), [outcome]))
         reports = list(self._reports)
         self._reports.clear()
         return reports
+
+    @staticmethod
+    def _run(task: Task) -> Value | Error:
+        try:
+            with interrupts.allowed():
+                return local.run(*task)
+        except (
+            KeyboardInterrupt
+        ) as interrupt:  # at the edge of the task; it comes again after the step
+            return Error(local.aborted(interrupt))
 
     def info(self, worker: WorkerId) -> WorkerInfo:
         return WorkerInfo(os.getpid(), None, None)

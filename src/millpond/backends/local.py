@@ -59,6 +59,18 @@ def aborted(exception: BaseException) -> errors.TaskAborted:
     return error
 
 
+class NoStart:
+    """Why a task never ran: no worker could be started."""
+
+    def __init__(self, reason: OSError) -> None:
+        self._reason = reason
+
+    def error(self, work: Work, index: int) -> errors.WorkerDied:
+        error = errors.WorkerDied(f"no worker can be started: {self._reason}", phase="starting")
+        error.__cause__ = self._reason
+        return error
+
+
 class InitializerFailure:
     """Why there are no workers: the initializer raised."""
 

@@ -82,21 +82,23 @@ class _Worker(threading.Thread):
 
 
 class _Bells:
-    """A report of nothing ends a poll; an event rouses the caretaker."""
+    """A report of nothing ends a poll, an entry of another queue rouses the caretaker.
+
+    C throughout: a signal handler that raises in the caller must not leave a lock locked.
+    """
 
     def __init__(self, reports: SimpleQueue[Report | None]) -> None:
         self._reports = reports
-        self._roused = threading.Event()
+        self._roused: SimpleQueue[None] = SimpleQueue()
 
     def wake(self) -> None:
         self._reports.put(None)
 
     def rest(self, contended: bool) -> None:
-        self._roused.wait()
-        self._roused.clear()
+        self._roused.get()
 
     def rouse(self) -> None:
-        self._roused.set()
+        self._roused.put(None)
 
     def release(self) -> None:
         pass  # there are no descriptors

@@ -28,7 +28,7 @@ def worker_for(
     most = policy.horizon if cost < policy.horizon else 0.0
     plenty = head.stop - head.start > 2 * policy.workers
     for worker in workers:
-        if not worker.takes_more() or worker.bytes > policy.chunk_bytes:
+        if not worker.takes_more() or worker.bytes > policy.chunk_bytes or len(worker.ends) > 2:
             continue
         if worker.load < most or (
             plenty and len(worker.flight) == 1 and worker.load + cost < 10 * policy.horizon

@@ -12,7 +12,7 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from millpond.core.assigning import worker_for
@@ -105,6 +105,10 @@ class Scheduler:
             worker.ready and not worker.flight for worker in self.workers.values()
         )
 
+    def waits_for(self, workers: Collection[WorkerId]) -> bool:
+        """Whether tasks are queued and no worker but these is there to take them."""
+        return bool(self._backlog) and all(worker.id in workers for worker in self.workers.values())
+
     def answer_is_due(self) -> bool:
         """Whether one worker alone is busy, with less work than it takes to wake somebody up."""
         busy = [worker for worker in self.workers.values() if worker.flight]
@@ -143,7 +147,8 @@ class Scheduler:
             return
         worker.ready = self._ever_ready = True
         self._failures = 0
-        self._idle.append(worker)
+        if not worker.retiring:
+            self._idle.append(worker)
 
     def _done(self, event: Done) -> None:
         worker = self.workers.get(event.worker)
@@ -207,10 +212,12 @@ class Scheduler:
                 self._out.append(Settle(*span, event.detail))
             elif not self._unwanted(span):
                 self._backlog.suspect(span)
-        if self.policy.at_most_once:  # they ran, and their answers died with the worker
-            self._out += [Settle(*span, event.detail) for span in finished]
-            finished = []
-        self._take_back(finished + unbegun)
+        for span in finished:  # they ran, and their answers died with the worker
+            if self.policy.at_most_once or worker.alone:
+                self._out.append(Settle(*span, event.detail))
+            elif not self._unwanted(span):
+                self._backlog.suspect(span)
+        self._take_back(unbegun)
 
     def _take_back(self, spans: list[Span]) -> None:
         """Queue again, before all else, what a worker did not do; unless nobody wants it any more."""
@@ -267,7 +274,7 @@ class Scheduler:
         if busy or not self._closing:
             return
         for worker in self.workers.values():
-            if worker.ready and not worker.retiring:
+            if not worker.retiring:
                 self._retire(worker)
         self._idle.clear()
 
@@ -294,6 +301,7 @@ class Scheduler:
             self._send(worker, spans)
 
     def _send(self, worker: WorkerState, spans: list[Span], alone: bool = False) -> None:
+        worker.alone = alone
         seq = worker.hold(spans, {} if alone else self._backlog.gauges, self._now)
         self._out.append(Send(worker.id, seq, spans, alone))
         if self.policy.max_chunks is not None and worker.chunks >= self.policy.max_chunks:

@@ -30,7 +30,7 @@ class WorkerState:
     """A worker, from the order to start it until its end has been handled."""
 
     __slots__ = (
-        "bytes", "chunks", "flight", "id", "load", "next_seq", "patience", "ready", "recalling",
+        "alone", "bytes", "chunks", "ends", "flight", "id", "load", "next_seq", "patience", "ready", "recalling",
         "retiring", "since", "unmeasured",
     )  # fmt: skip
 
@@ -40,6 +40,8 @@ class WorkerState:
         self.retiring = False  # it was told to stop after what it holds
         self.recalling = False  # it was asked to give back what it has not begun
         self.flight: deque[Held] = deque()  # sent and not answered, in the order of their numbers
+        self.ends: deque[int] = deque()  # where each chunk of the flight ends
+        self.alone = False  # what it runs is under suspicion
         self.next_seq = 0
         self.load = 0.0  # seconds that the flight is expected to take
         self.unmeasured = 0  # entries of the flight whose cost nobody knows
@@ -70,6 +72,7 @@ class WorkerState:
             self.flight.append(held)
             self.next_seq += held.count
             self._weigh(held, +1)
+        self.ends.append(self.next_seq)
         return first
 
     def answered(self, seq: int, count: int) -> list[Span] | None:
@@ -77,6 +80,7 @@ class WorkerState:
         if self.flight and self.flight[0].seq == seq and self.flight[0].count == count:
             held = self.flight.popleft()
             self._weigh(held, -1)
+            self._end(seq + count)
             return [held.span]
         reach = seq
         for held in self.flight:  # all or nothing: what is let go of here must be settled
@@ -97,6 +101,7 @@ class WorkerState:
             spans.append(part.span)
             seq += part.count
             count -= part.count
+        self._end(seq)
         return spans
 
     def progressed(self, now: float, seconds: float, patience: float) -> None:
@@ -107,6 +112,10 @@ class WorkerState:
     def give_back(self, seq: int) -> list[Span]:
         """Let go of every task from ``seq`` on."""
         spans = []
+        while self.ends and self.ends[-1] > seq:
+            self.ends.pop()
+        if seq > (self.ends[-1] if self.ends else 0):
+            self.ends.append(seq)
         while self.flight and self.flight[-1].seq + self.flight[-1].count > seq:
             held = self.flight.pop()
             self._weigh(held, -1)
@@ -123,6 +132,12 @@ class WorkerState:
         unbegun = self.give_back(stop)
         suspects = self.give_back(first)
         return [held.span for held in self.flight], suspects, unbegun
+
+    def _end(self, seq: int) -> None:
+        """Chunks that end before ``seq`` have been answered."""
+        ends = self.ends
+        while ends and (ends[0] <= seq or not self.flight):
+            ends.popleft()
 
     def _weigh(self, held: Held, sign: int) -> None:
         if not self.flight:

@@ -18,6 +18,9 @@ LARGEST: Final = 1 << 40
 PIECE: Final = 1 << 16
 """Bytes read at once: larger buffers cost more to allocate than they save."""
 
+_FIRST: Final = 1 << 26
+"""Bytes that are allotted to a large body before as many of it have come."""
+
 _HEADER: Final = struct.Struct("<HBBIQQd")  # magic, kind, flags, count, seq, length, seconds
 HEADER_SIZE: Final = _HEADER.size
 
@@ -57,23 +60,34 @@ def encode(
 class Decoder:
     """Turns the bytes of a channel into frames."""
 
-    __slots__ = ("_big", "_body", "_filled", "_head", "_rest")
+    __slots__ = ("_big", "_body", "_filled", "_head", "_length", "_rest", "_room")
 
     def __init__(self) -> None:
         self._rest: bytes = b""  # the begin of a frame
         self._big: memoryview | None = None  # a body that is being filled in place
+        self._room: memoryview | None = None  # the part of it that was given out
         self._body: bytearray | None = None
         self._filled = 0
+        self._length = 0  # of the whole of it
         self._head: tuple[int, int, int, int, float] | None = None
 
     def room(self) -> memoryview | None:
         """Where the next bytes may be read to directly, of a large body under way; else None."""
-        return None if self._big is None else self._big[self._filled :]
+        if self._big is None:
+            return None
+        self._room = self._big[self._filled :]
+        return self._room
 
     def advance(self, count: int) -> list[Frame]:
         """``count`` bytes were read into ``room()``."""
+        if self._room is not None:
+            self._room.release()
+            self._room = None
         self._filled += count
         if self._big is None or self._filled < len(self._big) or self._head is None:
+            return []
+        if self._filled < self._length:
+            self._grow()
             return []
         body, self._body = self._body, None
         self._big.release()
@@ -116,14 +130,31 @@ class Decoder:
     def _begin_big(
         self, head: tuple[int, int, int, int, float], length: int, begin: memoryview
     ) -> None:
-        try:
-            self._body = bytearray(length)
-        except MemoryError:
-            raise ProtocolError(f"no memory for a frame of {length} bytes") from None
-        self._head = head
-        self._big = memoryview(self._body)
+        self._head, self._length = head, length
+        self._body = bytearray()
+        self._filled = 0
+        self._grow()
+        assert self._big is not None
         self._big[: len(begin)] = begin
         self._filled = len(begin)
+
+    def _grow(self) -> None:
+        """Make room for more of the body: as much again as has come, since its length may be a lie."""
+        assert self._body is not None
+        if self._big is not None:
+            self._big.release()
+            self._big = None
+        try:
+            self._extend(min(max(self._filled, _FIRST), self._length - self._filled))
+        except MemoryError:
+            raise ProtocolError(f"no memory for a frame of {self._length} bytes") from None
+        self._big = memoryview(self._body)
+
+    def _extend(self, count: int) -> None:
+        if self._body:
+            self._body.extend(bytes(count))
+        else:
+            self._body = bytearray(count)  # no larger than asked for
 
     def _feed_big(self, data: bytes) -> list[Frame]:
         room = self.room()

@@ -200,7 +200,7 @@ class Worker:
         index, count, size = 0, len(items), 1
         while index < count:
             edge = part.grain - (part.first + index) % part.grain
-            size = min(size, count - index, edge, MOST)
+            size = min(size, count - index, edge, MOST, self._free_ahead())
             begin = page[TIME] = monotonic_ns()
             page[WORD] = word(self._seq, size, RUNNING)
             if self._recalled():
@@ -216,6 +216,11 @@ class Worker:
             took = monotonic_ns() - begin
             self._pace(took)
             size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
+
+    def _free_ahead(self) -> int:
+        """How many tasks may begin before one that was taken back; a slice must not reach into it."""
+        ahead = self._page[RECALLED_FROM] - self._seq
+        return ahead if ahead > 0 and self._page[RECALLED_TO] > self._page[RECALLED_FROM] else MOST
 
     def _run_slice(self, outputs: Any, size: int) -> tuple[int, BaseException | None]:
         """Run ``size`` tasks; say how many ended well, and what stopped the next one."""
