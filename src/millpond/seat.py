@@ -77,7 +77,11 @@ class Seat:
                 self._wait(target, deadline, deferral)
         else:
             self.ring()
-            target.park(timeout)
+            while not target.ready():
+                left = None if deadline is None else deadline - self._clock()
+                if left is not None and left <= 0:
+                    return
+                target.park(left)
 
     def ring(self) -> None:
         """See to it that somebody looks into the inbox."""
