@@ -6,9 +6,8 @@ pickling hooks and input iterators run between commands, and may use the pool: t
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -27,10 +26,6 @@ _HEAVY = 1 << 14
 """Bytes of a chunk from which on its weight is worth telling the scheduler."""
 
 
-_SPIN = 80e-6
-"""Seconds of looking for an answer before sleeping."""
-
-
 class Driver:
     """See the module."""
 
@@ -44,6 +39,7 @@ class Driver:
         )
         self.stepping = False
         self.opened = False  # the first workers have been started
+        self.closing = False  # no more jobs will come
         self.finished = False
         self._reports: deque[Report] = deque()  # what happened and was not taken in yet
         self._commands: deque[Command] = deque()  # what was ordered and not done yet
@@ -68,7 +64,7 @@ class Driver:
             if self.intake.inbox or ready():
                 sleeping(False)
                 continue
-            self._reports.extend(self._spin() or self.backend.poll(timeout))
+            self._reports.extend(self.backend.poll(timeout))
             sleeping(False)
             if not self._reports:
                 self.step(Ticked())
@@ -83,15 +79,6 @@ class Driver:
             raise RuntimeError(
                 "a pickling hook waits for the pool, and every worker waits for what it pickles"
             )
-
-    def _spin(self) -> Sequence[Report]:
-        """Look for a while without sleeping, if an answer is due within the time that waking up takes."""
-        if not self.scheduler.answer_is_due() or threading.active_count() > 2:
-            return ()
-        limit = self._clock() + _SPIN
-        while not (reports := self.backend.poll(0)) and self._clock() < limit:
-            pass
-        return reports
 
     def step(self, event: Event, batch: list[Any] | None = None) -> None:
         """Take in one event; ``batch`` has the outcomes that came with it."""

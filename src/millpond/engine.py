@@ -88,7 +88,7 @@ class Engine:
 
     def close(self) -> None:
         """No more jobs will come: workers end when all is done."""
-        self.life.closing = True
+        self._driver.closing = True
         self._post(self.life.finish_if_over)
 
     def lift_bounds(self) -> None:
@@ -102,7 +102,7 @@ class Engine:
         """
         if self.life.finished or os.getpid() != self._pid:
             return
-        self.life.closing = True
+        self._driver.closing = True
         act = partial(self.life.terminate, grace)
         if not wait:
             self._post(act)

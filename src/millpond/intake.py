@@ -21,6 +21,7 @@ class Loop(Protocol):
     scheduler: Scheduler
     backend: Backend
     jobs: Jobs
+    closing: bool
 
     def step(self, event: Event) -> None: ...
     def on_quiet(self) -> None: ...
@@ -137,7 +138,7 @@ class Intake:
         self._jobs.remove(job)
         if not job.shared:
             self.inbox.append(lambda: self._bury(job))
-        if not self._jobs:
+        if self._loop.closing and not self._jobs:
             self.inbox.append(self._loop.on_quiet)
 
     def _bury(self, job: Job) -> None:

@@ -18,19 +18,31 @@ from _signal import signal as set_handler
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_main = threading.main_thread
 _SIGINT = int(signal.SIGINT)
-_others = tuple(map(int, signal.valid_signals() - {signal.SIGINT, signal.SIGKILL, signal.SIGSTOP}))
+_PLAIN = (signal.SIG_DFL, signal.SIG_IGN, None)  # no Python handler
+
+# The signals that POSIX names; asking for the real-time ones too would treble the cost of each wait.
+_others = tuple(
+    int(number)
+    for number in signal.valid_signals() - {signal.SIGINT, signal.SIGKILL, signal.SIGSTOP}
+    if number < getattr(signal, "SIGRTMIN", 65)
+)
+
+
+def in_main_thread() -> bool:
+    """Whether this is the thread in which Python runs signal handlers."""
+    return threading.get_ident() == threading.main_thread().ident
 
 
 def may_drive() -> bool:
     """Whether no exception of a signal handler can cut a step of this thread."""
-    if threading.current_thread() is not _main():
+    if not in_main_thread():
         return True
-    if any(map(callable, map(getsignal, _others))):
-        return False
+    for number in _others:
+        if getsignal(number) not in _PLAIN:
+            return False
     handler = getsignal(_SIGINT)
-    return handler is signal.default_int_handler or not callable(handler)
+    return handler is signal.default_int_handler or handler in _PLAIN
 
 
 clock = time.monotonic
@@ -41,7 +53,7 @@ def allowed() -> Iterator[None]:
     """The user's code runs in the driver: Ctrl-C raises there, and again when the step is whole."""
     outer = getsignal(_SIGINT)
     note = getattr(outer, "__func__", None)
-    if note is not Deferral._note or threading.current_thread() is not _main():
+    if note is not Deferral._note or not in_main_thread():
         yield
         return
 
@@ -65,10 +77,7 @@ class Deferral:
         self.hit = False
 
     def __enter__(self) -> Deferral:
-        if (
-            threading.current_thread() is _main()
-            and getsignal(_SIGINT) is signal.default_int_handler
-        ):
+        if in_main_thread() and getsignal(_SIGINT) is signal.default_int_handler:
             self._installed = True
             set_handler(_SIGINT, self._note)
         return self

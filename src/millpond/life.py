@@ -21,7 +21,6 @@ class Life:
         self._driver = driver
         driver.on_quiet = self.finish_if_over
         self.on_finish: Callable[[], object] = _nothing
-        self.closing = False
         self.end = Flag()
         self.seat = Seat(self, driver.backend.bells, attended, clock)
         self.callbacks = CallbackThread(self.seat.ring)
@@ -45,7 +44,7 @@ class Life:
 
     def outstanding(self) -> bool:
         """Whether somebody should drive though nobody waits."""
-        return bool(self._driver.jobs) or (self.closing and not self.finished)
+        return bool(self._driver.jobs) or (self._driver.closing and not self.finished)
 
     def quiet(self) -> bool:
         """Whether nothing can be done now."""
@@ -59,7 +58,7 @@ class Life:
             # The engine itself failed: nobody may wait for ever.
             self._set_asleep(False)
             self._driver.stepping = False
-            self.closing = True
+            self._driver.closing = True
             self.terminate(0)
             raise
 
@@ -71,7 +70,7 @@ class Life:
     def finish_if_over(self) -> None:
         """Closed, and the last job has ended: let the workers go. The last has gone: finish."""
         driver = self._driver
-        if not self.closing or driver.jobs or self.finished:
+        if not self._driver.closing or driver.jobs or self.finished:
             return
         if driver.scheduler.workers:
             driver.step(Closing())

@@ -109,11 +109,6 @@ class Scheduler:
         """Whether tasks are queued and no worker but these is there to take them."""
         return bool(self._backlog) and all(worker.id in workers for worker in self.workers.values())
 
-    def answer_is_due(self) -> bool:
-        """Whether one worker alone is busy, with less work than it takes to wake somebody up."""
-        busy = [worker for worker in self.workers.values() if worker.flight]
-        return len(busy) == 1 and not busy[0].unmeasured and busy[0].load < self.policy.wake
-
     @property
     def waiting(self) -> int:
         """Tasks that no worker holds."""
