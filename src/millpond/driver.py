@@ -105,13 +105,16 @@ class Driver:
         return None if tick is None else max(tick - self._clock(), 0.0)
 
     def _perform(self, command: Command) -> None:
-        match command:
-            case Send():
-                self._send(command)
-            case Settle(cause=None):
-                pass  # done in the step
-            case Settle():
+        if type(command) is Send:
+            self._send(command)
+        elif type(command) is Settle:
+            if command.cause is not None:  # else it was done in the step
                 self._settle_without_outcome(command)
+        else:
+            self._govern(command)
+
+    def _govern(self, command: Command) -> None:
+        match command:
             case Start(worker):
                 self._start(worker)
             case Recall(worker):

@@ -43,6 +43,7 @@ class Engine:
         self.policy = policy
         self._backend = backend
         self._pid = os.getpid()
+        self._attended = attended
         self._driver = Driver(policy, backend, clock)
         self._intake = self._driver.intake
         self.life = Life(self._driver, attended, clock)
@@ -80,7 +81,9 @@ class Engine:
     def leave(self, job: StreamJob) -> None:
         """Nobody wants the rest of the job. Only appends and rings: garbage collection calls this."""
         if not self.life.finished and os.getpid() == self._pid:
-            self._post(partial(self._intake.leave, job))
+            self._intake.inbox.append(partial(self._intake.leave, job))
+            if self._attended:  # else ringing would mean to drive
+                self.ring()
 
     def retire(self, stream: CallStream) -> None:
         """A shared stream gets no more calls."""

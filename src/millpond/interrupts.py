@@ -7,7 +7,6 @@ for it. Where the program has other Python handlers, which may raise too, the ma
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ import time
 # The C functions: signal's own wrap every answer in an enum, which costs more than all else here.
 from _signal import getsignal  # type: ignore[import-not-found]
 from _signal import signal as set_handler
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 _SIGINT = int(signal.SIGINT)
@@ -48,26 +47,6 @@ def may_drive() -> bool:
 clock = time.monotonic
 
 
-@contextlib.contextmanager
-def allowed() -> Iterator[None]:
-    """The user's code runs in the driver: Ctrl-C raises there, and again when the step is whole."""
-    outer = getsignal(_SIGINT)
-    note = getattr(outer, "__func__", None)
-    if note is not Deferral._note or not in_main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        outer(number, frame)
-        raise KeyboardInterrupt
-
-    set_handler(_SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        set_handler(_SIGINT, outer)
-
-
 class Deferral:
     """A context in which Ctrl-C waits; on leaving, it raises KeyboardInterrupt if one came."""
 
@@ -93,3 +72,27 @@ class Deferral:
     def _note(self, _number: int, _frame: Any) -> None:
         self.hit = True
         self._wake()
+
+
+class Allowed:
+    """A context in which the user's code runs in the driver: Ctrl-C raises there, and after the step too.
+
+    No generator: one that a signal left behind half-way would restore a handler when it is collected.
+    """
+
+    def __init__(self) -> None:
+        self._outer: Any = None
+
+    def __enter__(self) -> None:
+        outer = getsignal(_SIGINT)
+        if in_main_thread() and getattr(outer, "__func__", None) is Deferral._note:
+            self._outer = outer
+            set_handler(_SIGINT, self._interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        if self._outer is not None:
+            set_handler(_SIGINT, self._outer)
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        self._outer(number, frame)
+        raise KeyboardInterrupt

@@ -88,11 +88,9 @@ class InlineBackend:
     @staticmethod
     def _run(task: Task) -> Value | Error:
         try:
-            with interrupts.allowed():
+            with interrupts.Allowed():
                 return local.run(*task)
-        except (
-            KeyboardInterrupt
-        ) as interrupt:  # at the edge of the task; it comes again after the step
+        except KeyboardInterrupt as interrupt:  # at the task's edge; it comes again after the step
             return Error(local.aborted(interrupt))
 
     def info(self, worker: WorkerId) -> WorkerInfo:

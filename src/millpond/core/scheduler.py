@@ -52,6 +52,7 @@ class Scheduler:
         self._idle: list[WorkerState] = []  # the last to work is the first to be given more
         self._born = 0
         self._failures = 0  # to start, in a row
+        self._most_failures = policy.starts
         self._reason: object = None  # of the last of them
         self._hopeless = False  # any start would end so
         self._ever_ready = False
@@ -141,7 +142,7 @@ class Scheduler:
         if worker is None or worker.ready:
             return
         worker.ready = self._ever_ready = True
-        self._failures = 0
+        self._failures, self._most_failures = 0, self.policy.restarts
         if not worker.retiring:
             self._idle.append(worker)
 
@@ -192,7 +193,7 @@ class Scheduler:
                 self._failures, self._hopeless = self.policy.starts, True
         self._redistribute(worker, event)
         self._staff()
-        if self._failures >= self._most_failures() and not self.workers:
+        if self._failures >= self._most_failures and not self.workers:
             self._give_up(self._reason)
 
     def _redistribute(self, worker: WorkerState, event: Lost) -> None:
@@ -247,7 +248,7 @@ class Scheduler:
 
     def _staff(self) -> None:
         """Start workers up to the pool's number, unless starting has shown to be hopeless."""
-        hopeless = self._failures >= self._most_failures() or self.failure is not None
+        hopeless = self._failures >= self._most_failures or self.failure is not None
         if hopeless or (self._closing and not self._backlog):
             return
         while len(self.workers) < self.policy.workers:
@@ -255,12 +256,8 @@ class Scheduler:
             self.workers[self._born] = WorkerState(self._born, self.policy.patience)
             self._out.append(Start(self._born))
 
-    def _most_failures(self) -> int:
-        return self.policy.restarts if self._ever_ready else self.policy.starts
-
     def _give_up(self, cause: object) -> None:
-        """No worker can be had: whatever waits ends with the reason. What comes later tries again, unless
-        it is hopeless."""
+        """No worker can be had: what waits ends with the reason; what comes tries again if there is hope."""
         self.failure = cause
         self._out += [Settle(*span, cause) for span in self._backlog.clear()]
 

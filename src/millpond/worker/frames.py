@@ -25,7 +25,7 @@ _HEADER: Final = struct.Struct("<HBBIQQd")  # magic, kind, flags, count, seq, le
 HEADER_SIZE: Final = _HEADER.size
 
 # Kinds, to the worker and from it.
-CHUNK, FORGET, STOP, READY, DONE, FAILED = range(1, 7)
+CHUNK, FORGET, STOP, READY, DONE, FAILED, CALL = range(1, 8)
 # Flags of DONE.
 PLAIN, MIXED = range(2)
 
@@ -53,7 +53,7 @@ def encode(
     seconds: float = 0.0,
 ) -> list[Buffer]:
     """A frame as buffers to be written one after another."""
-    length = sum(map(len, body))
+    length = len(body[0]) if len(body) == 1 else sum(map(len, body))
     return [_HEADER.pack(MAGIC, kind, flags, count, seq, length, seconds), *body]
 
 
@@ -121,7 +121,7 @@ class Decoder:
     @staticmethod
     def _header(data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
         magic, kind, flags, count, seq, length, seconds = _HEADER.unpack_from(data, at)
-        if magic != MAGIC or length > LARGEST or not CHUNK <= kind <= FAILED:
+        if magic != MAGIC or length > LARGEST or not CHUNK <= kind <= CALL:
             raise ProtocolError(
                 "bytes on a worker's channel are no frame: something else wrote there"
             )

@@ -81,7 +81,10 @@ class Worker:
         self._channel.send(frames.encode(frames.READY))
         while True:
             for frame in self._channel.receive():
-                if frame.kind == frames.CHUNK:
+                if frame.kind == frames.CALL:
+                    self._seq = frame.seq
+                    self._run_call(frame)
+                elif frame.kind == frames.CHUNK:
                     self._seq = frame.seq
                     self._run_chunk(frame)
                 elif frame.kind == frames.FORGET:
@@ -109,7 +112,8 @@ class Worker:
             stop = self._seq + count
             function = self._function(part)
             if type(function) is Sealed:
-                self._answer_all(function, count)
+                self._outcomes, self._mixed = [function] * count, True
+                self._seq = stop
             elif part.plain is not None and part.grain > 1 and not self._settings.at_most_once:
                 self._run_slices(function, part)
             else:
@@ -117,6 +121,26 @@ class Worker:
             self._flush()
             self._seq = stop
         page[WORD] = word(self._seq, 0, IDLE)
+
+    def _run_call(self, frame: frames.Frame) -> None:
+        """The straight line for one call of a function that is here: its job's number is in ``count``."""
+        page = self._page
+        begin = page[TIME] = monotonic_ns()
+        page[WORD] = self._seq * STEP + ONE + DECODING
+        if self._recalled():
+            page[WORD] = (self._seq + 1) * STEP + IDLE
+            return
+        try:
+            args, kwds = decode_argument(frame.body)
+            page[WORD] = self._seq * STEP + ONE + RUNNING
+            value = self._functions[frame.count](*args, **kwds)
+        except BaseException as exception:
+            self._add_error(exception, skip=1)
+            exception.__traceback__ = None
+        else:
+            self._add(value)
+        self._spent += monotonic_ns() - begin
+        self._flush()
 
     def _function(self, part: Part) -> Any:
         """The part's function, or the sealed error that loading it raised."""
@@ -126,11 +150,6 @@ class Worker:
             except BaseException as exception:
                 self._functions[part.job] = seal_missing(exception)
         return self._functions[part.job]
-
-    def _answer_all(self, outcome: Sealed, count: int) -> None:
-        self._outcomes.extend([outcome] * count)
-        self._mixed = True
-        self._seq += count
 
     def _recalled(self) -> bool:
         return self._page[RECALLED_FROM] <= self._seq < self._page[RECALLED_TO]

@@ -18,6 +18,7 @@ from millpond.core.commands import Span
 from millpond.core.events import Done, Lost, Ready, Recalled, WorkerId
 from millpond.errors import ProtocolError
 from millpond.worker import frames
+from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import decode_batch
@@ -57,6 +58,14 @@ class ProcessBackend:
         child = self._children.get(worker)
         if child is None:
             return 0
+        job, span = work[0]
+        if job.style == CALL and span.stop - span.start == 1 == len(work) and job.id in child.known:
+            (payload,) = job.arguments(span.start, span.stop)
+            if payload is not GONE:  # the straight line: a frame without an index
+                child.next_seq = seq + 1
+                call = frames.encode(frames.CALL, (payload,), count=job.id, seq=seq)
+                child.write(self._lookout, [*child.stale(), *call])
+                return len(payload)
         body = self.packing.chunk(child.known, work)
         count = sum(span.stop - span.start for _, span in work)
         child.next_seq = seq + count

@@ -80,6 +80,8 @@ class Child:
 
     def stale(self) -> list[Buffer]:
         """Frames that tell it what it need not keep; once."""
+        if not self._stale:
+            return []
         stale, self._stale = self._stale, []
         return [buffer for job in stale for buffer in frames.encode(frames.FORGET, seq=job)]
 
