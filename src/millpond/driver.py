@@ -20,7 +20,7 @@ from millpond.core.scheduler import Scheduler
 from millpond.intake import Intake
 from millpond.job import Job
 from millpond.jobs import Jobs
-from millpond.worker.outcome import MISSING, Error, Sealed
+from millpond.worker.outcome import MISSING, Error, Mixed, Sealed
 
 _HEAVY = 1 << 14
 """Bytes of a chunk from which on its weight is worth telling the scheduler."""
@@ -151,7 +151,7 @@ class Driver:
         for command in commands:
             if type(command) is Settle and command.cause is None:
                 count = command.stop - command.start
-                part = batch if count == len(batch) else batch[at : at + count]
+                part = batch if count == len(batch) else type(batch)(batch[at : at + count])
                 at += count
                 self._deliver(command.job, command.start, part)
 
@@ -160,10 +160,10 @@ class Driver:
         if job is None:
             return
         cause: Any = command.cause
-        batch: list[Any] = [
+        batch = Mixed(
             Error(CancelledError() if cause is DROPPED else cause.error(job, index))
             for index in range(command.start, command.stop)
-        ]
+        )
         self._deliver(command.job, command.start, batch)
 
     def _deliver(self, number: int, start: int, batch: list[Any]) -> None:

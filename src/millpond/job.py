@@ -13,7 +13,7 @@ from millpond.core.ordering import Arrival, Ordering
 from millpond.core.policy import Policy
 from millpond.parking import Parking
 from millpond.worker.codec import CALL, GONE
-from millpond.worker.outcome import PLAIN, Error, Sealed
+from millpond.worker.outcome import Error, Mixed, Sealed
 
 UNREAD: Final = 64 << 20
 """Bytes of unread results with which no more input is pulled."""
@@ -68,6 +68,7 @@ class Job:
     def settle(self, start: int, batch: list[Any]) -> None:
         """The tasks from ``start`` on have these outcomes."""
         if self._refused:
+            batch = Mixed(batch)
             for index in range(start, start + len(batch)):
                 if index in self._refused:
                     batch[index - start] = Error(self._refused.pop(index))
@@ -149,7 +150,7 @@ class MapJob(Job):
         return self.inputs[start:stop]
 
     def _settle(self, start: int, batch: list[Any]) -> None:
-        if self.plain and not PLAIN.issuperset(map(type, batch)):
+        if type(batch) is Mixed:
             self.plain = False
         self.outcomes[start : start + len(batch)] = batch
         self.left -= len(batch)
@@ -248,7 +249,8 @@ class StreamJob(Job):
         self.settled += len(batch)
         if self.left:
             return
-        self.unread_bytes += sum(len(o.data) for o in batch if type(o) is Sealed)
+        if type(batch) is Mixed:
+            self.unread_bytes += sum(len(o.data) for o in batch if type(o) is Sealed)
         self.results.put(start, batch)
         if self.ended:
             self.finish()
@@ -257,7 +259,7 @@ class StreamJob(Job):
     def finish(self) -> None:
         """Deliver the input's error behind the last result, once."""
         if self.failure is not None and self.settled == self.submitted == self.pulled:
-            self.results.put(self.pulled, [Error(self.failure)])
+            self.results.put(self.pulled, Mixed([Error(self.failure)]))
             self.failure = None
 
     @property

@@ -14,7 +14,7 @@ from millpond.core.commands import Span
 from millpond.core.events import Done, Event, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
 from millpond.worker.loop import Settings
-from millpond.worker.outcome import Error, Value
+from millpond.worker.outcome import Error, Mixed, Value
 
 Task = tuple[Callable[..., Any], int, Any]
 
@@ -80,7 +80,7 @@ class InlineBackend:
             begin = interrupts.clock()
             outcome = self._run(task)
             seconds = interrupts.clock() - begin
-            self._reports.append(Report(Done(worker, seq, 1, seconds), [outcome]))
+            self._reports.append(Report(Done(worker, seq, 1, seconds), Mixed([outcome])))
         reports = list(self._reports)
         self._reports.clear()
         return reports

@@ -16,6 +16,7 @@ from millpond.core.commands import Span
 from millpond.core.events import Done, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
 from millpond.worker.loop import Settings
+from millpond.worker.outcome import Mixed
 
 Task = tuple[Callable[..., Any], int, Any]
 
@@ -60,7 +61,7 @@ class _Worker(threading.Thread):
             self.begun = begin = time.monotonic()
             outcome = local.run(*task)
             self.begun = task = None  # type: ignore[assignment]
-            post(Report(Done(self.id, self.seq, 1, time.monotonic() - begin), [outcome]))
+            post(Report(Done(self.id, self.seq, 1, time.monotonic() - begin), Mixed([outcome])))
             outcome = None  # type: ignore[assignment]
         post(Report(Lost(self.id, self.seq, self.seq)))
 

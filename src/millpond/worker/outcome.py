@@ -65,6 +65,10 @@ class Sealed:
 Outcome = Value | Error | Sealed
 
 
+class Mixed(list[Any]):
+    """A batch in which not all are plain values; any other list is one in which all are."""
+
+
 def take(outcome: Any) -> Any:
     """The value of an entry of a batch; raises what its task raised."""
     return outcome if type(outcome) in PLAIN else outcome.open()
@@ -121,7 +125,7 @@ def decode_batch(body: Buffer, mixed: bool) -> list[Any]:
             tag, length = entry
             index[n] = Sealed(tag, rest[at : at + length])
             at += length
-    return index  # type: ignore[no-any-return]
+    return Mixed(index)
 
 
 def pack(index: object, blobs: Sequence[Buffer]) -> list[Buffer]:

@@ -61,7 +61,7 @@ class ProcessPacking:
         if job.style == CALL:
             blobs = [None if item is GONE else item for item in items]
         elif all_plain(items):
-            plain = list(items)
+            plain = items if type(items) is list else list(items)
         else:
             blobs = [self._blob(job, index, item) for index, item in enumerate(items, span.start)]
         function = None
