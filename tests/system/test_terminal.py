@@ -11,7 +11,7 @@ import pytest
 
 from tests.system.terminal import Terminal
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.system
 
 SCRIPT = """
 import sys
