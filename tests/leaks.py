@@ -216,6 +216,8 @@ def held_by_others(text: str, mark: str) -> bool:
     name = text.partition("/dev/shm/")[2]
     if not name or not text.startswith("shared memory"):
         return False
+    if not Path("/dev/shm", name).exists():
+        return True  # whoever it was unlinked it meanwhile
     needle = f"/dev/shm/{name}".encode()
     holders = [
         int(pid)

@@ -32,9 +32,9 @@ class BlamesTheWholeSlice(Scheduler):
     """All tasks that may have killed the worker fail, not the one that did."""
 
     def _redistribute(self, worker: WorkerState, event: Lost) -> None:
-        finished, suspects, unbegun = worker.split(event.first, event.stop)
-        self._out += [Settle(*span, event.detail) for span in suspects]
-        self._take_back(finished + unbegun)
+        self._take_back(worker.give_back(event.stop))
+        self._out += [Settle(*span, event.detail) for span in worker.give_back(event.first)]
+        super()._redistribute(worker, event._replace(stop=event.first))
 
 
 class SettlesTwice(Scheduler):
