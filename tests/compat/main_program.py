@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -163,6 +164,13 @@ WAYS: dict[str, Callable[[Program], str]] = {
 }  # fmt: skip
 
 
+IPYKERNEL_ENDS = re.compile(
+    r"^Task was destroyed but it is pending!\ntask: <Task [^\n]*ipykernel/kernelbase\.py[^\n]*\n",
+    re.MULTILINE,
+)
+"""What ipykernel says now and then of a task of its own when a kernel is shut down."""
+
+
 def run(arguments: list[str], text: str = "") -> str:
     """Run the interpreter; its output, which must be all that it says."""
     with subprocess.Popen(
@@ -173,6 +181,7 @@ def run(arguments: list[str], text: str = "") -> str:
             out, err = process.communicate(text, timeout=LIMIT)
         finally:
             sessions.end(process)
+    err = IPYKERNEL_ENDS.sub("", err)
     assert (err, process.returncode) == ("", 0), f"exit {process.returncode}\n{err}"
     return out
 
