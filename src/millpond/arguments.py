@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ def name_of(func: Any) -> str:
 def check_count(processes: int | None) -> int:
     if processes is None:
         return cpus.available()
+    processes = operator.index(processes)
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")
     return processes
@@ -54,5 +56,5 @@ def check_buffersize(buffersize: Any) -> None:
 
 
 def check_chunksize(chunksize: int | None) -> None:
-    if chunksize is not None and chunksize < 1:
+    if chunksize is not None and operator.index(chunksize) < 1:
         raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")

@@ -147,6 +147,9 @@ class MapJob(Job):
         return self.left == 0
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]:
+        receiver = self.receiver()
+        if receiver is not None and not receiver.claim():
+            return [GONE] * (stop - start)  # it was cancelled
         return self.inputs[start:stop]
 
     def _settle(self, start: int, batch: list[Any]) -> None:
@@ -195,6 +198,7 @@ class StreamJob(Job):
         self.fixed_bound: int | None = None  # the caller's ``buffersize``
         self.unread_bytes = 0
         self.unread_limit = UNREAD
+        self.result_size = 0.0  # bytes a result, lately
         self.changed = Parking()
         self.refill: Callable[[], None] = _nothing  # pulls input in the driver, where that is safe
         self.resume: Callable[[], None] = _nothing  # goes on pulling after there was no room
@@ -227,8 +231,11 @@ class StreamJob(Job):
             self.bound = max(self.bound, self.fixed_bound)
             return
         chunk = 1.0 if not cost else policy.target / cost
-        ahead = max(self.unit, min(4 * max(chunk, self.unit), AHEAD))
-        self.bound = max(self.bound, int(ahead) * policy.workers)
+        ahead = max(self.unit, min(4 * max(chunk, self.unit), AHEAD)) * policy.workers
+        if self.result_size * ahead > UNREAD:
+            self.bound = max(self.unit * policy.workers, int(UNREAD / self.result_size))
+        else:
+            self.bound = max(self.bound, int(ahead))
 
     def lift(self) -> None:
         """No bounds any more."""
@@ -249,8 +256,10 @@ class StreamJob(Job):
         self.settled += len(batch)
         if self.left:
             return
-        if type(batch) is Mixed:
-            self.unread_bytes += sum(len(o.data) for o in batch if type(o) is Sealed)
+        if type(batch) is Mixed or type(batch[0]) in _SIZED:
+            size = sum(map(weight, batch))
+            self.unread_bytes += size
+            self.result_size = size / len(batch)
         self.results.put(start, batch)
         if self.ended:
             self.finish()
@@ -281,6 +290,16 @@ class StreamJob(Job):
         self.withdrawn = True
         self.resume()
         self.announce()
+
+
+_SIZED = (bytes, str)
+
+
+def weight(outcome: Any) -> int:
+    """About how many bytes an unread outcome holds."""
+    if type(outcome) is Sealed:
+        return len(outcome.data)
+    return len(outcome) if type(outcome) in _SIZED else 0
 
 
 def _nobody() -> None:

@@ -12,10 +12,10 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from millpond import errors
-from millpond.job import MapJob, StreamJob
+from millpond.job import MapJob, StreamJob, weight
 from millpond.parking import Parking
 from millpond.report import report
-from millpond.worker.outcome import Error, Sealed, take
+from millpond.worker.outcome import Error, take
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -311,8 +311,8 @@ class IMapIterator(Iterator[T]):
             outcome = ready.popleft()
         except IndexError:  # another thread took it
             return self.next(timeout)
-        if type(outcome) is Sealed:
-            job.unread_bytes -= len(outcome.data)
+        if job.unread_bytes:
+            job.unread_bytes = max(0, job.unread_bytes - weight(outcome))
         if job.starving and job.has_room():
             job.starving = False
             job.resume()

@@ -113,10 +113,8 @@ class Seat:
             left = None if deadline is None else deadline - self._clock()
             if left is not None and left <= 0:
                 return
-            if self._lock.acquire(False):
+            if not self._loop.finished and self._lock.acquire(False):
                 self._drive(over, deadline)
-                if self._loop.finished:
-                    return
             else:
                 self.ring()
                 target.park(_PARK if left is None else min(left, _PARK))

@@ -170,11 +170,9 @@ class Scheduler:
         if worker is None or not worker.recalling:
             return
         worker.recalling = False
-        spans = worker.give_back(event.seq)
-        if not spans:
-            worker.patience *= 2
+        worker.patience *= 2
         worker.since = self._now
-        self._take_back(spans)
+        self._take_back(worker.give_back(event.seq))
         if not worker.flight and not worker.retiring and worker not in self._idle:
             self._idle.append(worker)
 

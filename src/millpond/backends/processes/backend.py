@@ -22,6 +22,7 @@ from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import decode_batch
+from millpond.worker.slate import RUNNING
 
 _LARGE = 1 << 16
 """Bytes of a function from which on workers are told at once when it is no longer needed."""
@@ -106,12 +107,13 @@ class ProcessBackend:
         if child is None:
             return
         with child.stopped() as stopped:
-            if stopped:
+            _, seq, phase = child.slate.read()
+            if stopped and phase == RUNNING and not child.writing:
                 self._take(child, child.channel.receive())
-                seq = child.slate.read()[1]
                 child.slate.recall(seq, child.next_seq)
             else:
-                seq = child.next_seq  # it cannot be stopped just now; nothing is taken back
+                # It cannot be stopped just now, or is no slower than its arguments: nothing is taken back.
+                seq = child.next_seq
         self._reports.append(Report(Recalled(worker, seq)))
 
     def info(self, worker: WorkerId) -> WorkerInfo:

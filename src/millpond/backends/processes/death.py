@@ -24,7 +24,7 @@ class Death:
         """What the caller of the task gets."""
         message = (
             f"worker {self.pid} {errors.describe_exit(self.exitcode)} before returning, "
-            f"while {self.phase} of {describe_task(work, index)}"
+            f"while {self.phase}{' of' * (self.phase != 'running')} {describe_task(work, index)}"
         )
         return errors.WorkerDied(
             message, pid=self.pid, exitcode=self.exitcode, phase=self.phase, task=index

@@ -78,9 +78,14 @@ class Server:
         return self._retired and not self._children
 
     def _request(self, run: Run) -> None:
-        data, fds, _, _ = socket.recv_fds(
-            self._control, REQUEST.size, MOST_FDS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-        )
+        try:
+            data, fds, _, _ = socket.recv_fds(
+                self._control, REQUEST.size, MOST_FDS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+            )
+        except ConnectionResetError:  # the parent ended with answers unread
+            self._ending = True
+            self._kill_bound()
+            return
         if not data:  # the parent closed its writing side: finish what runs
             self._retired = True
             self._poll.modify(self._control, 0)
