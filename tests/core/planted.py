@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from millpond.core.commands import Command, Kill, Settle, Span, Start
@@ -145,7 +144,7 @@ class RunsAgainWhatMayRunOnce(Scheduler):
     """``at_most_once`` is forgotten."""
 
     def __init__(self, policy: Policy) -> None:
-        super().__init__(replace(policy, at_most_once=False))
+        super().__init__(policy._replace(at_most_once=False))
 
 
 class KeepsIdleWorkersAfterADeath(Scheduler):

@@ -1,12 +1,14 @@
-"""Options of a pool, parsed once and frozen."""
+"""Options of a pool, parsed once and frozen.
+
+A tuple, not a dataclass: importing ``dataclasses`` costs as much as half of millpond.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What a scheduler may decide. Times are seconds, sizes bytes."""
 
     workers: int = 1
