@@ -3,6 +3,7 @@
 #
 #   make demo      the three jobs on real input          make test         the tests
 #   make check     all that CI checks on one interpreter make test-system  what needs more than Python
+#   make bench     the benchmarks                        make third-party  programs of others on millpond
 #
 # PYTHON=...  the interpreter (3.11 or newer)            VENV=...   where it is installed
 # BENCH=...   options of the benchmark: make bench BENCH=--quick
@@ -22,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench \
+.PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench third-party \
 	check install clean
 
 help:
@@ -33,6 +34,9 @@ demo: $(VENV)/.has-demo
 
 test: $(VENV)/.has-test
 	$(RUN) -m pytest $(TESTS)
+
+third-party: $(VENV)/.has-test
+	$(RUN) -m tests.compat.third_party.run
 
 test-system: $(VENV)/.has-test system-programs
 	$(RUN) -m pytest -m system $(or $(TESTS),tests/system)
