@@ -23,7 +23,7 @@ class Life:
         self.on_finish: Callable[[], object] = _nothing
         self.end = Flag()
         self.seat = Seat(self, driver.backend.bells, attended, clock)
-        self.callbacks = CallbackThread(self.seat.ring)
+        self.callbacks = CallbackThread(self.seat.nudge)
 
     # What the seat asks ---------------------------------------------------------------------------
 

@@ -84,14 +84,18 @@ class Seat:
                 target.park(left)
 
     def ring(self) -> None:
-        """See to it that somebody looks into the inbox."""
+        """See to it that somebody looks into the inbox; without a caretaker, do so here and now."""
+        if self._attended or self.asleep:
+            self.nudge()
+        elif self._owner is None and not self._loop.finished:
+            self.wait(_Quiet(self._loop), None)
+
+    def nudge(self) -> None:
+        """Tell whoever drives, or should, that something has changed; never drives."""
         if self.asleep:
             self._bells.wake()
-        elif self._owner is None and not self._loop.finished:
-            if self._attended:
-                self._bells.rouse()
-            else:
-                self.wait(_Quiet(self._loop), None)
+        elif self._attended and self._owner is None and not self._loop.finished:
+            self._bells.rouse()
 
     def dismiss(self) -> None:
         """The loop has finished: the caretaker may go."""

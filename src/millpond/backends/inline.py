@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,10 @@ from millpond.worker.loop import Settings
 from millpond.worker.outcome import Error, Mixed, Value
 
 Task = tuple[Callable[..., Any], int, Any]
+
+
+_PAUSE = 0.0005
+"""Seconds between two looks at what another thread does."""
 
 
 class _NoBells:
@@ -81,6 +86,8 @@ class InlineBackend:
             outcome = self._run(task)
             seconds = interrupts.clock() - begin
             self._reports.append(Report(Done(worker, seq, 1, seconds), Mixed([outcome])))
+        elif not self._reports:
+            time.sleep(_PAUSE)  # somebody waits for what another thread does, a callback
         reports = list(self._reports)
         self._reports.clear()
         return reports
