@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from millpond.pool import Pool as Pool
     from millpond.process import Process as Process
     from millpond.results import AsyncResult as AsyncResult
+    from millpond.worker.seeding import rng as rng
 
     def get_context(method: str | None = None) -> BaseContext: ...
 
@@ -95,10 +96,11 @@ _HOMES = {
     "AsyncResult": "millpond.results",
     "Pool": "millpond.pool",
     "Process": "millpond.process",
+    "rng": "millpond.worker.seeding",
     **dict.fromkeys(_ERRORS, "millpond.errors"),
 }
 
-__all__ = [*_std.__all__, "AsyncResult", "__version__", "errors", "shutdown", *_ERRORS]  # noqa: PLE0604
+__all__ = [*_std.__all__, "AsyncResult", "__version__", "errors", "rng", "shutdown", *_ERRORS]  # noqa: PLE0604
 
 
 def shutdown() -> None:

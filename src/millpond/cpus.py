@@ -1,4 +1,4 @@
-"""How many CPUs this process may use.
+"""How many CPUs this process may use, and which part of them a pool's worker gets.
 
 1. The answer is the least of what the scheduler's affinity and the cgroup's CPU quota allow, and
    ``MILLPOND_CPU_COUNT`` overrides both.
@@ -6,17 +6,42 @@
    answer costs well under a millisecond.
 3. The functions that read meaning into a text do no IO; those that do IO take the file system's
    root as a parameter. A file that is missing or unreadable sets no limit.
+4. One budget for all that is nested: a worker's share is what its pool may use, divided by its
+   workers. A process finds its share in the environment, so that whatever a task starts, a program
+   included, inherits it; a worker that is a thread has it in a context variable.
 """
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Collection, Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 __all__ = ["available"]
 
 VARIABLE = "MILLPOND_CPU_COUNT"
+DEPTH_VARIABLE = "MILLPOND_DEPTH"
+
+DEEPEST = 8
+"""Pools inside one another. Each level starts processes, and a share is one CPU long before this: what
+goes deeper is a recursion that nobody ends."""
+
+
+class Share(NamedTuple):
+    """What a worker may use for the pools of its tasks, and in how many pools it is."""
+
+    cpus: int
+    depth: int
+
+    def environment(self) -> dict[str, str]:
+        """The variables that tell a process of it."""
+        return {VARIABLE: str(self.cpus), DEPTH_VARIABLE: str(self.depth)}
+
+
+of_thread: ContextVar[Share | None] = ContextVar("millpond_share", default=None)
+"""The share of a worker that is a thread of this process."""
 
 
 class Mount(NamedTuple):
@@ -39,14 +64,83 @@ def available() -> int:
 
     Costs about 0.2 ms. A quota of one and a half CPUs counts as two.
 
-    Raises ValueError if ``MILLPOND_CPU_COUNT`` is set to anything but a positive whole number.
+    In a task it is the worker's share. Raises ValueError if ``MILLPOND_CPU_COUNT`` is set to anything
+    but a positive whole number.
     """
+    share = of_thread.get()
+    if share is not None:
+        return share.cpus
     stated = parse_override(os.environ.get(VARIABLE))
     if stated is not None:
         return stated
     usable = _usable()
     quota = cgroup_limit()
     return usable if quota is None else max(1, min(usable, whole_cpus(quota)))
+
+
+def depth() -> int:
+    """How many pools this code runs in: 0 in a program that nobody's task started."""
+    share = of_thread.get()
+    return int(os.environ.get(DEPTH_VARIABLE) or 0) if share is None else share.depth
+
+
+def share(workers: int, among: int | None = None) -> Share:
+    """The share of each worker of a new pool; ``among``: the CPUs that its workers are pinned to.
+
+    Raises RecursionError where pools are nested ``DEEPEST`` deep already.
+    """
+    inside = depth()
+    if inside >= DEEPEST:
+        raise RecursionError(
+            f"this task runs in {inside} pools, one inside the other, and no more may be nested: "
+            "call the function directly, or use Pool(backend='inline')"
+        )
+    budget = available() if among is None else min(available(), among)
+    return Share(max(1, budget // workers), inside + 1)
+
+
+def pinning(wanted: Any) -> list[frozenset[int]]:
+    """Read ``cpus=``: the CPUs of each worker, to be repeated; empty where none is pinned.
+
+    True is every CPU that this process may use, one a worker. Raises TypeError or ValueError for what makes
+    no sense, names a CPU that this process may not use, or cannot be had on this system.
+    """
+    if wanted is None or wanted is False:
+        return []
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError(
+            "cpus= cannot be had here: this system does not let a process choose its CPUs"
+        )
+    return parse_pinning(wanted, os.sched_getaffinity(0))
+
+
+def parse_pinning(wanted: Any, usable: Collection[int]) -> list[frozenset[int]]:
+    """``pinning`` on a system with these CPUs."""
+    if wanted is True:
+        return [frozenset({cpu}) for cpu in sorted(usable)]
+    if isinstance(wanted, str | bytes) or not hasattr(wanted, "__iter__"):
+        raise TypeError(f"cpus must be True or a sequence, not {wanted!r}")
+    places = [_cpus_of(entry) for entry in wanted]
+    if not places or not all(places):
+        raise ValueError(f"cpus must name a CPU for each worker, not {wanted!r}")
+    strange = sorted(frozenset().union(*places).difference(usable))
+    if strange:
+        raise ValueError(
+            f"cpus names {', '.join(map(str, strange))}; "
+            f"this process may use {', '.join(map(str, sorted(usable)))}"
+        )
+    return places
+
+
+def _cpus_of(entry: Any) -> frozenset[int]:
+    """One worker's entry: a CPU, or several."""
+    several = entry if hasattr(entry, "__iter__") and not isinstance(entry, str) else (entry,)
+    try:
+        return frozenset(map(operator.index, several))
+    except TypeError:
+        raise TypeError(
+            f"an entry of cpus must be a CPU's number or several, not {entry!r}"
+        ) from None
 
 
 def parse_override(text: str | None) -> int | None:

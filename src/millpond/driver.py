@@ -13,7 +13,18 @@ from typing import Any
 
 from millpond.backends.base import Backend, Report
 from millpond.backends.local import NoStart
-from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Start, Stop
+from millpond.core.commands import (
+    DROPPED,
+    Abandon,
+    Command,
+    Kill,
+    Recall,
+    Retry,
+    Send,
+    Settle,
+    Start,
+    Stop,
+)
 from millpond.core.events import Event, Lost, Requeued, Sized, Ticked, WorkerId
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
@@ -117,8 +128,12 @@ class Driver:
         match command:
             case Start(worker):
                 self._start(worker)
-            case Recall(worker):
-                self.backend.recall(worker)
+            case Recall(worker, unwanted, limit):
+                self.backend.recall(worker, unwanted, limit)
+            case Abandon(worker, seqs):
+                self.backend.cancel(worker, seqs)
+            case Retry(job):
+                self.jobs.tried_again(job)
             case Stop(worker):
                 self.backend.stop(worker)
             case Kill(worker):
@@ -154,16 +169,19 @@ class Driver:
                 part = batch if count == len(batch) else type(batch)(batch[at : at + count])
                 at += count
                 self._deliver(command.job, command.start, part)
+            elif type(command) is Retry and command.answered:
+                at += 1
 
     def _settle_without_outcome(self, command: Settle) -> None:
         job = self.jobs.get(command.job)
         if job is None:
             return
         cause: Any = command.cause
-        batch = Mixed(
-            Error(CancelledError() if cause is DROPPED else cause.error(job, index))
-            for index in range(command.start, command.stop)
-        )
+        if cause is DROPPED:
+            batch = Mixed(Error(CancelledError()) for _ in range(command.start, command.stop))
+        else:
+            error = cause.error if command.blamed else cause.bystander
+            batch = Mixed(Error(error(job, index)) for index in range(command.start, command.stop))
         self._deliver(command.job, command.start, batch)
 
     def _deliver(self, number: int, start: int, batch: list[Any]) -> None:

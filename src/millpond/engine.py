@@ -24,7 +24,7 @@ from millpond.backends.base import Backend
 from millpond.core.events import Opened, Repopulated
 from millpond.core.policy import Policy
 from millpond.driver import Driver
-from millpond.job import CallStream, Held, Job, StreamJob
+from millpond.job import CallStream, Held, Job, Receiver, StreamJob
 from millpond.life import Life
 from millpond.parking import Flag
 
@@ -43,7 +43,8 @@ class Engine:
         self.policy = policy
         self._backend = backend
         self._pid = os.getpid()
-        self._attended = attended
+        self.attended = attended
+        self.can_kill = backend.kills  # whether a task that runs can be ended
         self._driver = Driver(policy, backend, clock)
         self._intake = self._driver.intake
         self.life = Life(self._driver, attended, clock)
@@ -80,9 +81,20 @@ class Engine:
 
     def leave(self, job: StreamJob) -> None:
         """Nobody wants the rest of the job. Only appends and rings: garbage collection calls this."""
+        self._leave(partial(self._intake.leave, job))
+
+    def cancel(self, job: Job, start: int, stop: int) -> None:
+        """Nobody wants these tasks of the job any more, even if they run. Any thread may say so."""
+        self._leave(partial(self._intake.cancel, job, start, stop))
+
+    def cancel_call(self, stream: CallStream, receiver: Receiver) -> None:
+        """Nobody wants this call any more, even if it runs. Any thread may say so."""
+        self._leave(partial(self._intake.cancel_call, stream, receiver))
+
+    def _leave(self, act: Callable[[], None]) -> None:
         if not self.life.finished and os.getpid() == self._pid:
-            self._intake.inbox.append(partial(self._intake.leave, job))
-            if self._attended:  # else ringing would mean to drive
+            self._intake.inbox.append(act)
+            if self.attended:  # else ringing would mean to drive
                 self.ring()
 
     def retire(self, stream: CallStream) -> None:

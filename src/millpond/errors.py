@@ -40,7 +40,8 @@ class WorkerDied(MillpondError):
 
     Attributes: ``pid``; ``exitcode`` (negative: the signal's number; None: unknown, somebody else
     reaped it); ``signal`` (its name, or None); ``phase`` (what it was doing); ``task`` (the index of
-    the task in its call, or None).
+    the task in its call, or None); ``blamed`` (False: the worker died in another task that it ran at the same
+    time).
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class WorkerDied(MillpondError):
         exitcode: int | None = None,
         phase: str | None = None,
         task: int | None = None,
+        blamed: bool = True,
     ) -> None:
         super().__init__(message)
+        self.blamed = blamed
         self.pid = pid
         self.exitcode = exitcode
         self.phase = phase

@@ -1,41 +1,55 @@
 """Where the input of ``imap`` comes from, bit by bit and within bounds.
 
 A list, tuple or range is pulled by whoever drives. Anything else is the user's code, which may be slow or use
-the pool itself: a thread of its own pulls it.
+the pool itself: a thread of its own pulls it, and an async iterable is pulled by a task of the caller's loop.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from millpond import awaiting
 from millpond.job import StreamJob
+from millpond.parking import Parking
 from millpond.worker.codec import GONE
 from millpond.worker.outcome import PLAIN
+
+Prepare = Callable[[Any], Any]
+Ring = Callable[[], None]
+
+
+def is_async(iterable: object) -> bool:
+    """Whether it can be iterated in an event loop only."""
+    kind = type(iterable)
+    return hasattr(kind, "__aiter__") and not hasattr(kind, "__iter__")
 
 
 def feed(
     job: StreamJob,
-    iterable: Iterable[Any],
-    prepare: Callable[[Any], Any],
-    ring: Callable[[], None],
+    iterable: Iterable[Any] | AsyncIterable[Any],
+    prepare: Prepare,
+    ring: Ring,
     *,
     threaded: bool = True,
 ) -> None:
     """Begin to feed the job. Raises TypeError if the input is not iterable.
 
-    ``threaded`` is False where the caller does all himself: then he pulls too, whatever the input is.
+    ``threaded`` is False where the caller does all himself: then he pulls too, whatever the input is. Raises
+    RuntimeError for an async iterable where no event loop is running.
     """
-    if type(iterable) in (list, tuple, range):
-        job.refill, job.resume = SequenceFeed(job, iterable).refill, ring  # type: ignore[arg-type]
+    source: Any = iterable
+    if type(source) in (list, tuple, range):
+        job.refill, job.resume = SequenceFeed(job, source).refill, ring
+    elif is_async(source):
+        # Who waits in the loop looks for input when he is told that something changed.
+        AsyncFeed(job, source, prepare, ring if threaded else job.announce).start()
     elif not threaded:
-        job.refill = IteratorFeed(job, iter(iterable)).refill
+        job.refill = IteratorFeed(job, iter(source)).refill
     else:
-        thread = ThreadFeed(job, iter(iterable), prepare, ring)
-        job.resume = thread.resume
-        thread.start()
+        ThreadFeed(job, iter(source), prepare, ring).start()
 
 
 class SequenceFeed:
@@ -96,39 +110,62 @@ class IteratorFeed:
         job.ended = job.ended or len(items) < job.unit
 
 
-class ThreadFeed(threading.Thread):
-    """Pulls from an iterator in a thread."""
+class _Beside:
+    """What pulls beside the driver: it goes ahead while there is room, and is told when there is some again."""
 
-    def __init__(
-        self,
-        job: StreamJob,
-        source: Iterator[Any],
-        prepare: Callable[[Any], Any],
-        ring: Callable[[], None],
-    ) -> None:
-        super().__init__(name="millpond-feeder", daemon=True)
+    def __init__(self, job: StreamJob, source: Any, prepare: Prepare, ring: Ring) -> None:
         self._job = job
         self._source = source
         self._prepare = prepare
         self._ring = ring
-        self._go_on = threading.Event()
+        self._turn = Parking()
+        job.resume = self.resume
 
     def resume(self) -> None:
-        """There is room again, or the job is over."""
-        self._go_on.set()
+        """There is room again, or the job is over. Any thread, and garbage collection, may say so."""
+        self._turn.wake()
 
-    def run(self) -> None:
+    def _encode(self, index: int, item: Any) -> Any:
+        try:
+            return self._prepare(item)
+        except BaseException as exception:
+            self._job.refuse(index, exception)
+            return GONE
+
+    def _may_pull(self) -> bool:
+        """Whether there is room; if not, ``resume`` will be called once there is."""
         job = self._job
+        if job.room() > 0:
+            return True
+        job.starving = True
+        return job.room() > 0  # again: a result may have been taken before the flag was up
+
+    def _end(self, failure: BaseException | None) -> None:
+        job = self._job
+        if failure is not None and not job.deserted():
+            failure.__traceback__ = _without_us(failure.__traceback__)
+            job.failure = failure
+            if job.grain > 1:  # the chunk that was being gathered is dropped
+                job.pulled -= job.pulled % job.grain
+        job.puller = None
+        job.ended = True
+        self._ring()
+
+
+class ThreadFeed(_Beside):
+    """Pulls from an iterator in a thread."""
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="millpond-feeder", daemon=True).start()
+
+    def _run(self) -> None:
+        failure = None
         try:
             self._pull()
         except BaseException as exception:  # whatever the input raises is for the caller
-            exception.__traceback__ = _without_us(exception.__traceback__)
-            job.failure = exception
-            if job.grain > 1:  # the chunk that was being gathered is dropped
-                job.pulled -= job.pulled % job.grain
+            failure = exception
         self._source = iter(())
-        job.ended = True
-        self._ring()
+        self._end(failure)
 
     def _pull(self) -> None:
         job, inputs, grain = self._job, self._job.inputs, self._job.grain
@@ -146,26 +183,70 @@ class ThreadFeed(threading.Thread):
                     return
                 limit = pulled + job.room()
 
-    def _encode(self, index: int, item: Any) -> Any:
-        try:
-            return self._prepare(item)
-        except BaseException as exception:
-            self._job.refuse(index, exception)
-            return GONE
-
     def _wait_for_room(self) -> bool:
         """False if the job is over."""
         job = self._job
         while not job.deserted():
-            if job.room() > 0:
+            if self._may_pull():
                 return True
-            self._go_on.clear()
-            job.starving = True
-            if job.room() > 0 or job.deserted():
-                continue
             self._ring()
-            self._go_on.wait()
+            self._turn.park(lambda: self._may_pull() or job.deserted(), None)
         return False
+
+
+class AsyncFeed(_Beside):
+    """Pulls from an async iterable in a task of the event loop that runs here, which must not be blocked then."""
+
+    def __init__(self, job: StreamJob, source: Any, prepare: Prepare, ring: Ring) -> None:
+        super().__init__(job, aiter(source), prepare, ring)
+        self._loop = awaiting.running_loop()
+        job.puller = threading.get_ident()
+
+    def start(self) -> None:
+        self._task = self._loop.create_task(self._run())
+
+    def resume(self) -> None:
+        if self._job.deserted():
+            awaiting.call(self._loop, self._task.cancel)
+        else:
+            self._turn.wake()
+
+    async def _run(self) -> None:
+        import asyncio
+
+        failure: BaseException | None = None
+        try:
+            await self._pull()
+        except Exception as exception:
+            failure = exception
+        except BaseException as exception:
+            failure = awaiting.stopped(exception)
+            if not isinstance(exception, asyncio.CancelledError):
+                raise  # it ends the loop
+        finally:
+            self._end(failure)
+        close = getattr(self._source, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def _pull(self) -> None:
+        job, inputs, grain = self._job, self._job.inputs, self._job.grain
+        await self._wait_for_room()
+        limit, pulled = job.room(), 0
+        async for item in self._source:
+            inputs[pulled] = item if type(item) in PLAIN else self._encode(pulled, item)
+            job.pulled = pulled = pulled + 1
+            if job.hungry and pulled % grain == 0:
+                job.hungry = False
+                self._ring()
+            if pulled >= limit:
+                await self._wait_for_room()
+                limit = pulled + job.room()
+
+    async def _wait_for_room(self) -> None:
+        if not self._may_pull():
+            self._ring()
+            await awaiting.until(self._may_pull, self._turn)
 
 
 def _without_us(trace: Any) -> Any:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import Any, Protocol
 
 from millpond.backends.base import Backend
-from millpond.core.events import Dropped, Event, Forgotten, Submitted
+from millpond.core.events import Cancelled, Dropped, Event, Forgotten, Submitted
 from millpond.core.scheduler import Scheduler
-from millpond.job import CallStream, Job, MapJob, StreamJob
+from millpond.job import CallStream, Job, MapJob, Receiver, StreamJob
 from millpond.jobs import Jobs
 
 
@@ -22,6 +23,7 @@ class Loop(Protocol):
     backend: Backend
     jobs: Jobs
     closing: bool
+    finished: bool
 
     def step(self, event: Event) -> None: ...
     def on_quiet(self) -> None: ...
@@ -58,12 +60,12 @@ class Intake:
             _, receiver, payload = inbox.popleft()
             stream.add(receiver, payload)
             count += 1
-        self._loop.step(Submitted(stream.id, count))
+        self._loop.step(Submitted(stream.id, count, limits=stream.limits))
 
     def _add(self, job: Job) -> None:
         self._jobs.admit(job)
         if isinstance(job, MapJob):
-            self._loop.step(Submitted(job.id, len(job.inputs), job.unit))
+            self._loop.step(Submitted(job.id, len(job.inputs), job.unit, job.limits))
         else:
             self._widen(job)
 
@@ -74,7 +76,7 @@ class Intake:
             count = job.fresh()
             if count:
                 job.submitted += count
-                self._loop.step(Submitted(job.id, count, job.unit))
+                self._loop.step(Submitted(job.id, count, job.unit, job.limits))
             else:
                 job.hungry = True
                 if job.fresh():
@@ -90,12 +92,26 @@ class Intake:
             self._forget(job)
         elif job.streaming:
             self._widen(job)
+        elif isinstance(job, MapJob) and job.failed_fast and not job.ending:
+            job.ending = True
+            self.inbox.append(partial(self.cancel, job, 0, len(job.outcomes)))
 
     def leave(self, job: StreamJob) -> None:
         """Nobody wants the rest of the job."""
         if job in self._jobs:
             self._loop.step(Dropped(job.id))
             self._forget_if_over(job)
+
+    def cancel(self, job: Job, start: int, stop: int) -> None:
+        """Nobody wants these tasks, even if they run."""
+        if job in self._jobs:
+            self._loop.step(Cancelled(job.id, start, stop))
+
+    def cancel_call(self, stream: CallStream, receiver: Receiver) -> None:
+        """Nobody wants this call, even if it runs."""
+        index = stream.index_of(receiver)
+        if index is not None:
+            self.cancel(stream, index, index + 1)
 
     def retire(self, stream: CallStream) -> None:
         """A shared stream gets no more calls."""
@@ -143,6 +159,8 @@ class Intake:
 
     def _bury(self, job: Job) -> None:
         """The job has ended for good."""
+        if self._loop.finished:
+            return
         self._loop.step(Forgotten(job.id))
         self._loop.backend.forget(job)
 

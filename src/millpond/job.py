@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 from millpond.core.ordering import Arrival, Ordering
-from millpond.core.policy import Policy
+from millpond.core.policy import NO_LIMITS, Limits, Policy
 from millpond.parking import Parking
 from millpond.worker.codec import CALL, GONE
-from millpond.worker.outcome import Error, Mixed, Sealed
+from millpond.worker.outcome import VALUE, Error, Mixed, Sealed
 
 UNREAD: Final = 64 << 20
 """Bytes of unread results with which no more input is pulled."""
@@ -31,6 +31,10 @@ class Receiver(Protocol):
     def withdraw(self) -> None: ...
 
 
+ABSENT: Final = object()
+"""Stands for an outcome that did not come before its call was over."""
+
+
 Held = Callable[[], Receiver | None]
 """A weak reference to a receiver: a pool whose results nobody holds may be collected, busy or not."""
 
@@ -40,6 +44,14 @@ class Job:
 
     style: int = CALL
     streaming: ClassVar[bool] = False  # whether its input comes bit by bit
+    on_error: str | None = None
+    fail_fast = False
+    limits: Limits = NO_LIMITS
+    withdrawn = False  # the pool was terminated
+    total: int | None = None  # tasks, where that is known
+    settled = 0  # tasks that have ended
+    failed = 0  # of these, with an error
+    retried = 0  # runs that were not the last of their task
 
     def __init__(self, function: Any, name: str, grain: int = 1, unit: int = 1) -> None:
         self.id = -1  # given by the engine
@@ -72,6 +84,9 @@ class Job:
             for index in range(start, start + len(batch)):
                 if index in self._refused:
                     batch[index - start] = Error(self._refused.pop(index))
+        self.settled += len(batch)
+        if type(batch) is Mixed:
+            self.failed += errors_in(batch)
         self._settle(start, batch)
 
     def _settle(self, start: int, batch: list[Any]) -> None:
@@ -119,7 +134,15 @@ class CallStream(Job):
             if receiver is not None:
                 receiver.settle(outcome)
 
+    def index_of(self, receiver: Receiver) -> int | None:
+        """Which call's receiver this is; None if that has ended."""
+        for index, held in self._receivers.items():
+            if held() is receiver:
+                return index
+        return None
+
     def withdraw(self) -> None:
+        self.withdrawn = True
         for held in self._receivers.values():
             receiver = held()
             if receiver is not None:
@@ -137,9 +160,11 @@ class MapJob(Job):
         super().__init__(function, name, grain, unit)
         self.style = style
         self.inputs: Sequence[Any] = inputs
-        self.left = len(inputs)
+        self.total = self.left = len(inputs)
         self.plain = True  # every outcome is a plain value
-        self.outcomes: list[Any] = [None] * len(inputs)
+        self.outcomes: list[Any] = [ABSENT] * len(inputs)
+        self.ending = False  # the others are being given up
+        self.failed_fast = False  # an error has ended it before the last outcome
         self.receiver: Held = _nobody
 
     @property
@@ -155,15 +180,20 @@ class MapJob(Job):
     def _settle(self, start: int, batch: list[Any]) -> None:
         if type(batch) is Mixed:
             self.plain = False
-        self.outcomes[start : start + len(batch)] = batch
         self.left -= len(batch)
         if self.left == 0:
             self.inputs = ()
+        if self.failed_fast:
+            return
+        self.outcomes[start : start + len(batch)] = batch
+        self.failed_fast = self.fail_fast and self.failed > 0
+        if self.left == 0 or self.failed_fast:
             receiver = self.receiver()
             if receiver is not None:
                 receiver.settle(self)
 
     def withdraw(self) -> None:
+        self.withdrawn = True
         self.inputs = ()
         receiver = self.receiver()
         if receiver is not None:
@@ -186,10 +216,8 @@ class StreamJob(Job):
         self.inputs: dict[int, Any] = {}
         self.pulled = 0  # inputs that the feeder has put in ``inputs``
         self.submitted = 0  # of these, known to the scheduler
-        self.settled = 0
         self.ended = False  # no more input will come
         self.failure: BaseException | None = None  # what the input raised at its end
-        self.withdrawn = False  # the pool was terminated
         self.left = False  # nobody wants the rest
         self.hungry = True  # the driver has seen all input there was
         self.wanted = False  # somebody waits for a result
@@ -199,6 +227,7 @@ class StreamJob(Job):
         self.unread_bytes = 0
         self.unread_limit = UNREAD
         self.result_size = 0.0  # bytes a result, lately
+        self.puller: int | None = None  # the thread whose event loop pulls the input
         self.changed = Parking()
         self.refill: Callable[[], None] = _nothing  # pulls input in the driver, where that is safe
         self.resume: Callable[[], None] = _nothing  # goes on pulling after there was no room
@@ -253,7 +282,6 @@ class StreamJob(Job):
     def _settle(self, start: int, batch: list[Any]) -> None:
         for index in range(start, start + len(batch)):
             del self.inputs[index]
-        self.settled += len(batch)
         if self.left:
             return
         if type(batch) is Mixed or type(batch[0]) in _SIZED:
@@ -268,7 +296,7 @@ class StreamJob(Job):
     def finish(self) -> None:
         """Deliver the input's error behind the last result, once."""
         if self.failure is not None and self.settled == self.submitted == self.pulled:
-            self.results.put(self.pulled, Mixed([Error(self.failure)]))
+            self.results.put(self.pulled, Mixed([InputError(self.failure)]))
             self.failure = None
 
     @property
@@ -290,6 +318,20 @@ class StreamJob(Job):
         self.withdrawn = True
         self.resume()
         self.announce()
+
+
+class InputError(Error):
+    """What the input raised: it is no task's error, whatever is done about those."""
+
+    __slots__ = ()
+
+
+def errors_in(batch: list[Any]) -> int:
+    """How many of the outcomes are errors."""
+    return sum(
+        type(outcome) is Error or (type(outcome) is Sealed and outcome.tag != VALUE)
+        for outcome in batch
+    )
 
 
 _SIZED = (bytes, str)

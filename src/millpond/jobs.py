@@ -47,6 +47,12 @@ class Jobs:
         self.done += len(batch)
         job.settle(start, batch)
 
+    def tried_again(self, number: JobId) -> None:
+        """A task of the job failed, and will run again."""
+        job = self._jobs.get(number)
+        if job is not None:
+            job.retried += 1
+
     def remove(self, job: Job) -> None:
         """The job has ended."""
         del self._jobs[job.id]

@@ -1,62 +1,80 @@
-"""Where threads wait while another drives: for a state that somebody sets and then tells.
+"""Where threads and event loops wait while another drives: for a state that somebody sets and then tells.
 
-Only C locks are used, each in a plain ``with`` or handed over: a signal handler that raises in the waiting
-thread can then leave none of them locked, as it can with ``threading.Condition`` and ``Event``, whose
-``__enter__`` is Python.
+There is no lock here, only a deque and C locks that are handed over: a signal handler that raises in the
+waiting thread can then leave nothing locked, as it can with ``threading.Condition`` and ``Event``, whose
+``__enter__`` is Python; and what garbage collection calls may come and go at any point.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """What is woken, once: a lock that is held, or whatever else must not be called twice."""
+
+    def release(self) -> object: ...
 
 
 class Parking:
-    """``wake`` is called after the state was set; ``park`` looks at it after it can be woken."""
+    """``wake`` is called after the state was set; who waits looks at the state after he can be woken."""
 
-    __slots__ = ("_lock", "_parked")
+    __slots__ = ("_parked",)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._parked: list[threading.Lock] = []
+        self._parked: deque[Waiter] = deque()
+
+    def add(self, waiter: Waiter) -> None:
+        """The waiter can be woken from now on."""
+        self._parked.append(waiter)
+
+    def drop(self, waiter: Waiter) -> None:
+        """The waiter need not be woken any more."""
+        try:
+            self._parked.remove(waiter)
+        except ValueError:
+            pass  # it was
 
     def park(self, ready: Callable[[], bool], timeout: float | None) -> None:
         """Wait until ``ready()``, at most ``timeout`` seconds; may return before that."""
         mine = threading.Lock()
         mine.acquire()
-        with self._lock:
-            self._parked.append(mine)
+        self.add(mine)
         try:
             if not ready():
                 mine.acquire(True, -1 if timeout is None else max(timeout, 0))
         finally:
-            with self._lock:
-                if mine in self._parked:
-                    self._parked.remove(mine)
+            self.drop(mine)
 
     def wake(self) -> None:
         """Wake all who are parked."""
-        with self._lock:
-            parked, self._parked = self._parked, []
-        for one in parked:
+        parked = self._parked
+        for _ in range(len(parked)):
+            try:
+                one = parked.popleft()
+            except IndexError:
+                return  # another thread wakes too
             one.release()
 
 
 class Flag:
     """Something that becomes true once, as a target to wait for."""
 
-    __slots__ = ("_parking", "_set")
+    __slots__ = ("_set", "parking")
 
     def __init__(self) -> None:
         self._set = False
-        self._parking = Parking()
+        self.parking = Parking()
 
     def set(self) -> None:
         self._set = True
-        self._parking.wake()
+        self.parking.wake()
 
     def ready(self) -> bool:
         return self._set
 
     def park(self, timeout: float | None) -> None:
-        self._parking.park(self.ready, timeout)
+        self.parking.park(self.ready, timeout)

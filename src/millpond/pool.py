@@ -1,33 +1,28 @@
-"""``Pool``: arguments -> a job -> the engine. And all else that ``multiprocessing.pool`` has."""
+"""``Pool``: the methods of ``multiprocessing.pool``, and all else that is there."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from multiprocessing import util
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from millpond import errors
-from millpond.arguments import (
-    check_buffersize,
-    check_chunksize,
-    check_count,
-    check_options,
-    held,
-    name_of,
-)
+from millpond.arguments import check_count, check_options
+from millpond.awaiting import AsyncContext
 from millpond.backends import registry
+from millpond.backends.places import Staff
 from millpond.context import starting
 from millpond.core.policy import Policy
 from millpond.engine import Engine
-from millpond.feeding import feed
-from millpond.job import CallStream, MapJob, StreamJob
+from millpond.options import NONE, TaskOptions, parse
 from millpond.results import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
-from millpond.worker.codec import CALL, MAP, STAR
-from millpond.worker.outcome import Error
+from millpond.submission import Callbacks, Submission
+from millpond.worker.codec import MAP, STAR
+
+if TYPE_CHECKING:
+    from millpond.executor import PoolExecutor
 
 __all__ = [
     "ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool",
@@ -42,11 +37,9 @@ INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
 
 _GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL at ``terminate()``."""
-_STREAMS = 64
-"""Functions whose calls are kept together, so that what was measured of them is known at the next call."""
 
 
-class Pool:
+class Pool(AsyncContext):
     """A pool of workers; ``multiprocessing.Pool``, and a class.
 
     ``processes``: how many workers; default: the CPUs that this process may use, by affinity and by cgroup
@@ -55,6 +48,9 @@ class Pool:
     how processes start; default: the interpreter's, but where that is fork and other Python threads run, a
     warm fork server (``info()`` says which, and why). ``backend``: ``"processes"``, ``"threads"`` or
     ``"inline"`` (in the caller). ``graceful``: ``with`` closes and joins; without it, it terminates.
+    ``cpus``: True, or CPUs for the workers to be pinned to: the i-th entry, a number or several, is for the i-th
+    worker. ``blas_threads``: threads of BLAS and OpenMP libraries in a worker (default: its share of the CPUs;
+    0: they are left alone). All other arguments are the tasks' default options: see ``TaskOptions``.
 
     Raises ValueError or TypeError for arguments that make no sense, OSError if no process can be started.
     """
@@ -72,27 +68,26 @@ class Pool:
         start_method: str | None = None,
         backend: str | None = None,
         graceful: bool = False,
+        cpus: Any = None,
+        blas_threads: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
         registry.check_may_start()
         self._graceful = graceful
         self._processes = check_count(processes)
         check_options(maxtasksperchild, initializer)
         start = starting(context, start_method)
-        self._choice = registry.choose(backend, start, initializer, tuple(initargs))
+        defaults = parse(NONE, options)
+        staff = Staff(self._processes, cpus, blas_threads)
+        self._choice = registry.choose(backend, start, initializer, tuple(initargs), staff)
         self._backend = self._choice.backend
-        self._packing = self._backend.packing
-        self._recycling = maxtasksperchild
-        self._engine = Engine(
-            Policy(workers=self._processes, max_chunks=maxtasksperchild),
-            self._backend,
-            attended=self._choice.attended,
-        )
+        policy = Policy(workers=self._processes, max_chunks=maxtasksperchild)
+        self._engine = Engine(policy, self._backend, attended=self._choice.attended)
+        self._submission = Submission(self._engine, self._backend.packing, policy, defaults)
         self._finalizer = util.Finalize(
             None, self._engine.terminate, args=(_GRACE,), exitpriority=15
         )
         self._engine.life.on_finish = self._finalizer.cancel
-        self._calls: dict[Any, CallStream] = {}
-        self._calling = threading.Lock()
         try:
             self._engine.open()
         except BaseException:
@@ -103,10 +98,16 @@ class Pool:
     # One call -------------------------------------------------------------------------------------
 
     def apply(
-        self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        **options: Unpack[TaskOptions],
     ) -> T:
         """``func(*args, **kwds)`` in a worker; waits for it."""
-        return self._call(func, args, kwds, None, None).get()
+        self._check_running()
+        result: AsyncResult[T] = self._submission.call(self, func, args, kwds, None, options)
+        return result.get()
 
     def apply_async(
         self,
@@ -115,181 +116,123 @@ class Pool:
         kwds: Mapping[str, Any] = {},
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[TaskOptions],
     ) -> AsyncResult[T]:
         """``apply`` that does not wait. The callbacks run in a thread of the pool's, in order."""
-        result = self._call(func, args, kwds, callback, error_callback)
+        self._check_running()
+        callbacks = Callbacks(callback, error_callback)
+        result = self._submission.call(self, func, args, kwds, callbacks, options)
         self._engine.ring()
         return result
 
-    def _call(
-        self, func: Callable[..., T], args: Any, kwds: Any, callback: Any, error_callback: Any
-    ) -> AsyncResult[T]:
+    def submit(self, func: Callable[..., T], /, *args: Any, **kwargs: Any) -> AsyncResult[T]:
+        """``func(*args, **kwargs)`` in a worker, with the pool's own options. Does not wait."""
         self._check_running()
-        result: AsyncResult[T] = AsyncResult(self._engine, self, callback, error_callback)
-        try:
-            payload = self._packing.argument(CALL, (tuple(args), dict(kwds)))
-            stream = self._stream(func)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                raise
-            result.settle(Error(error))
-            return result
-        wanted = callback is not None or error_callback is not None
-        self._engine.submit((stream, held(result, wanted), payload))
+        result = self._submission.call(self, func, args, kwargs, None, {})
+        self._engine.ring()
         return result
-
-    def _stream(self, func: Callable[..., Any]) -> CallStream:
-        """Where calls of the function are gathered: one stream for each that pickles by reference."""
-        if not self._packing.keeps(func):
-            return self._new_stream(func)
-        stream = self._calls.get(func)
-        if stream is None:
-            with self._calling:
-                stream = self._new_stream(func)
-                stream.shared = True
-                self._calls[func] = stream
-                if len(self._calls) > _STREAMS:
-                    self._engine.retire(self._calls.pop(next(iter(self._calls))))
-        return stream
-
-    def _new_stream(self, func: Callable[..., Any]) -> CallStream:
-        stream = CallStream(self._packing.function(func), name_of(func))
-        stream.source = func
-        return stream
 
     # Many at once ---------------------------------------------------------------------------------
 
     def map(
-        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int | None = None
+        self,
+        func: Callable[[S], T],
+        iterable: Iterable[S],
+        chunksize: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> list[T]:
         """``[func(x) for x in iterable]`` in the workers. All run; then the first error is raised.
 
         Without ``chunksize``, tasks go in chunks of a few milliseconds by measured time; with it, that
         many are never parted.
         """
-        return self._map(func, iterable, MAP, chunksize, None, None).get()
+        return self._map(func, iterable, MAP, chunksize, Callbacks(), options).get()
 
     def starmap(
         self,
         func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> list[T]:
         """``map`` of ``func(*x)``."""
-        return self._map(func, iterable, STAR, chunksize, None, None).get()
+        return self._map(func, iterable, STAR, chunksize, Callbacks(), options).get()
 
     def map_async(
         self,
         func: Callable[[S], T],
-        iterable: Iterable[S],
+        iterable: Iterable[S] | AsyncIterable[S],
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[TaskOptions],
     ) -> AsyncResult[list[T]]:
-        """``map`` that does not wait."""
-        result = self._map(func, iterable, MAP, chunksize, callback, error_callback)
-        self._engine.ring()
-        return result
+        """``map`` that does not wait. An async iterable is pulled by the event loop that runs here."""
+        callbacks = Callbacks(callback, error_callback)
+        return self._map(func, iterable, MAP, chunksize, callbacks, options)
 
     def starmap_async(
         self,
         func: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
+        iterable: Iterable[Iterable[Any]] | AsyncIterable[Iterable[Any]],
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        **options: Unpack[TaskOptions],
     ) -> AsyncResult[list[T]]:
         """``starmap`` that does not wait."""
-        result = self._map(func, iterable, STAR, chunksize, callback, error_callback)
-        self._engine.ring()
-        return result
+        callbacks = Callbacks(callback, error_callback)
+        return self._map(func, iterable, STAR, chunksize, callbacks, options)
 
     def _map(
         self,
-        func: Callable[..., T],
-        iterable: Iterable[Any],
+        func: Any,
+        iterable: Any,
         style: int,
         chunksize: int | None,
-        callback: Any,
-        error_callback: Any,
-    ) -> MapResult[list[T]]:
+        callbacks: Callbacks,
+        options: Any,
+    ) -> MapResult[list[Any]]:
         self._check_running()
-        check_chunksize(chunksize)
-        result: MapResult[list[T]] = MapResult(self._engine, self, callback, error_callback)
-        sized = hasattr(iterable, "__len__")
-        try:
-            inputs = list(iterable)
-            function = self._packing.function(func)
-        except Exception as error:
-            if not sized:
-                raise
-            result.settle(Error(error))
-            return result
-        grain = chunksize or -(-len(inputs) // (4 * self._processes)) or 1
-        unit = grain if chunksize or self._recycling else 1
-        job = MapJob(function, name_of(func), style, inputs, grain, unit)
-        job.source = func
-        job.receiver = held(result, callback is not None or error_callback is not None)
-        if not inputs:
-            result.settle_empty(job)
-        else:
-            self._engine.submit(job)
-        return result
+        return self._submission.map(self, func, iterable, style, chunksize, callbacks, options)
 
     # Bit by bit -----------------------------------------------------------------------------------
 
     def imap(
         self,
         func: Callable[[S], T],
-        iterable: Iterable[S],
+        iterable: Iterable[S] | AsyncIterable[S],
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> IMapIterator[T]:
         """Yield ``func(x)`` for each x, in order, with bounded look-ahead both ways.
 
         Work starts at the call. At most ``buffersize`` inputs (default: 4 chunks a worker, never over
         1,024 inputs a worker) are pulled ahead of the last result taken, so endless input works. A task's
-        exception is raised at its place in the order; iteration may go on after it.
+        exception is raised at its place in the order; iteration may go on after it. For ``async for``, too.
         """
-        return IMapIterator(
-            self._engine, self._imap(func, iterable, chunksize, buffersize, True), self
-        )
+        self._check_running()
+        stream = self._submission.stream_of
+        return stream(IMapIterator, self, func, iterable, chunksize, buffersize, options)
 
     def imap_unordered(
         self,
         func: Callable[[S], T],
-        iterable: Iterable[S],
+        iterable: Iterable[S] | AsyncIterable[S],
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> IMapUnorderedIterator[T]:
         """``imap`` that yields results as they come."""
-        job = self._imap(func, iterable, chunksize, buffersize, False)
-        return IMapUnorderedIterator(self._engine, job, self)
-
-    def _imap(
-        self,
-        func: Any,
-        iterable: Iterable[Any],
-        chunksize: int | None,
-        buffersize: int | None,
-        ordered: bool,
-    ) -> StreamJob:
         self._check_running()
-        check_chunksize(chunksize)
-        check_buffersize(buffersize)
-        function = self._packing.function(func)
-        job = StreamJob(function, name_of(func), MAP, chunksize or 1, ordered)
-        job.source = func
-        if buffersize is not None:
-            job.fixed_bound = max(buffersize, job.unit)
-        job.widen(None, self._engine.policy)
-        engine, prepare = self._engine, self._packing.argument
-        feed(job, iterable, partial(prepare, MAP), engine.ring, threaded=self._choice.attended)
-        engine.submit(job)
-        engine.ring()
-        return job
+        stream: Any = self._submission.stream_of
+        iterator: IMapUnorderedIterator[T] = stream(
+            IMapUnorderedIterator, self, func, iterable, chunksize, buffersize, options
+        )
+        return iterator
 
     # The pool's life ------------------------------------------------------------------------------
 
@@ -348,13 +291,18 @@ class Pool:
         """What the pool is and does: how its workers start and why, and of each worker its pid, its state,
         the task that it is in with the seconds spent in it, and its memory in bytes."""
         return {
-            "backend": self._choice.name,
-            "start_method": self._choice.start_method,
-            "reason": self._choice.reason,
+            **self._choice.about(),
             "processes": self._processes,
             "state": self._state,
             **self._engine.info(),
         }
+
+    @property
+    def executor(self) -> PoolExecutor:
+        """The pool as a ``concurrent.futures.Executor``: a new one each time, which the pool outlives."""
+        from millpond.executor import PoolExecutor
+
+        return PoolExecutor(self)
 
     # Names that programs use ----------------------------------------------------------------------
 

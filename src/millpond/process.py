@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import multiprocessing.process
 import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from millpond import errors
 from millpond.backends.processes import starting
 from millpond.backends.processes.starting import interruptions, outcome_file, standard
 from millpond.backends.processes.starting.returned import Returned, captured
+from millpond.backends.processes.starting.terms import terms_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,6 +44,15 @@ class Process(multiprocessing.process.BaseProcess):
     With ``die_with_parent=True`` it ends when the process that started it ends, however that ends,
     as daemonic ones always do. Unlike in multiprocessing, a daemonic process may have children;
     they end with it.
+
+    With ``timeout=`` (seconds; None: no limit) it is killed when it still runs so long after
+    ``start()`` has made it, which under spawn and forkserver includes its imports, and ``result()``
+    raises ``TaskTimeout``. SIGKILL ends it whatever it does, and its daemonic and bound children
+    with it; other programs that it started go on. A result that it left whole before counts. The
+    process that started it is the one to watch: where that ends first, and the child is neither
+    daemonic nor bound to it, the limit goes with it.
+
+    Raises TypeError for a ``timeout`` that is no number, ValueError for one that is not above zero.
     """
 
     _parent_pid: int
@@ -51,17 +62,6 @@ class Process(multiprocessing.process.BaseProcess):
     _check_closed: Callable[[], None]
 
     _start_method: str | None = None
-    _outcome: outcome_file.OutcomeFile | None = None
-    _left: bytes | None = None  # what the child left, until it is decoded
-    _decoded: Returned | None = None
-    _die_with_parent = False
-    _bound = False  # whether this start ties the child's life to its parent's
-    _blocked: frozenset[int] = frozenset()
-    """Signals that stay blocked in the child until its target unblocks them; as above."""
-    _returns = True
-    """Whether ``result()`` is wanted; a pool does without, as its workers answer otherwise."""
-    _server: Any = None
-    """A ``starting.nursery.Nursery`` that is to fork this process; set before ``start()``."""
 
     def __init__(
         self,
@@ -73,10 +73,12 @@ class Process(multiprocessing.process.BaseProcess):
         *,
         daemon: bool | None = None,
         die_with_parent: bool = False,
+        timeout: float | None = None,
     ) -> None:
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
-        if die_with_parent:
-            self._die_with_parent = True
+        terms = terms_of(self)
+        terms.die_with_parent = bool(die_with_parent)
+        terms.time_limit = None if timeout is None else _seconds(timeout)
 
     @staticmethod
     def _Popen(process_obj: Process) -> Any:
@@ -100,17 +102,18 @@ class Process(multiprocessing.process.BaseProcess):
             "can only start a process object created by current process"
         )
         standard.process._cleanup()
-        self._bound = bool(
-            self.daemon or self._die_with_parent or standard.process.current_process().daemon
+        terms = terms_of(self)
+        terms.bound = bool(
+            self.daemon or terms.die_with_parent or standard.process.current_process().daemon
         )
         with interruptions.held():
-            self._outcome = outcome_file.OutcomeFile() if self._returns else None
+            terms.outcome = outcome_file.OutcomeFile() if terms.returns else None
             try:
-                self._popen: Any = self._Popen(self)
+                self._popen: Any = _launch(self)
             except BaseException:
-                if self._outcome is not None:
-                    self._outcome.close()
-                    self._outcome = None
+                if terms.outcome is not None:
+                    terms.outcome.close()
+                    terms.outcome = None
                 raise
             self._sentinel = self._popen.sentinel
             # The target may refer to this object, or be large (bpo-30775).
@@ -125,13 +128,14 @@ class Process(multiprocessing.process.BaseProcess):
     def close(self) -> None:
         """Give back what this object holds, the result included; the process must have ended."""
         super().close()
-        if self._outcome is not None:
-            self._outcome.close()
+        outcome = terms_of(self).outcome
+        if outcome is not None:
+            outcome.close()
 
     @property
     def die_with_parent(self) -> bool:
         """Whether it ends with the process that started it; daemonic ones do in any case."""
-        return self._die_with_parent
+        return terms_of(self).die_with_parent
 
     @property
     def _exit_unknown(self) -> bool:
@@ -143,7 +147,8 @@ class Process(multiprocessing.process.BaseProcess):
 
         That exception has the remote traceback as its cause. Raises
         ``multiprocessing.TimeoutError`` after ``timeout`` seconds, ``WorkerDied`` where the process
-        ended before ``run()`` returned, ``TaskAborted`` where it raised SystemExit or
+        ended before ``run()`` returned, ``TaskTimeout`` where that was for its own limit,
+        ``TaskAborted`` where it raised SystemExit or
         KeyboardInterrupt, ``MaybeEncodingError`` where the value cannot be pickled.
         """
         self._await_end(timeout)
@@ -159,7 +164,8 @@ class Process(multiprocessing.process.BaseProcess):
         self._check_started()
         if self._popen.poll() is None:
             yield from _readable(self.sentinel).__await__()
-        return self.result()
+        self._await_end(None)
+        return _outcome_of(self).get()
 
     def _check_started(self) -> None:
         self._check_closed()
@@ -182,8 +188,9 @@ class Process(multiprocessing.process.BaseProcess):
         return None
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        if self._outcome is not None:
-            vars(self)["run"] = captured(self.run, self._outcome)
+        outcome = terms_of(self).outcome
+        if outcome is not None:
+            vars(self)["run"] = captured(self.run, outcome)
         try:
             code: int = standard.process.BaseProcess._bootstrap(self, parent_sentinel)
             return code
@@ -191,27 +198,57 @@ class Process(multiprocessing.process.BaseProcess):
             vars(self).pop("run", None)
 
 
+def _seconds(timeout: Any) -> float:
+    """A limit that was given, checked."""
+    import numbers
+
+    if not isinstance(timeout, numbers.Real):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    seconds = float(timeout)
+    if not seconds > 0:  # nan, too
+        raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
+    return seconds
+
+
+def _launch(process: Process) -> Any:
+    """Start the child, and its time."""
+    popen = process._Popen(process)
+    limit = terms_of(process).time_limit
+    if limit is not None:
+        from millpond.backends.processes import deadlines
+
+        deadlines.watch(popen, limit)
+    return popen
+
+
 def _outcome_of(process: Process) -> Returned:
     """What a process that has ended left; decoded once."""
+    terms = terms_of(process)
     with _taking:  # a file can be taken once
-        if process._outcome is not None:
-            process._left = process._outcome.read()
-            file, process._outcome = process._outcome, None
+        if terms.outcome is not None:
+            terms.left = terms.outcome.read()
+            file, terms.outcome = terms.outcome, None
             file.close()
-    if process._decoded is None:  # runs the user's code, so not under the lock
-        decoded = Returned(process._left, _death_of(process))
+    if terms.decoded is None:  # runs the user's code, so not under the lock
+        decoded = Returned(terms.left, _death_of(process))
         with _taking:
-            if process._decoded is None:
-                process._decoded = decoded
-                process._left = None
-    return process._decoded
+            if terms.decoded is None:
+                terms.decoded = decoded
+                terms.left = None
+    return terms.decoded
 
 
-def _death_of(process: Process) -> errors.WorkerDied:
+def _death_of(process: Process) -> errors.MillpondError:
     """What to say of a process that left nothing."""
     code = None if process._exit_unknown else process.exitcode
+    who = f"{process.name} (pid {process.pid})"
+    deadline = process._popen.deadline
+    if deadline is not None and deadline.passed and code in {None, -signal.SIGKILL}:
+        return errors.TaskTimeout(
+            f"{who} ran longer than its limit of {deadline.seconds:g} s and was killed"
+        )
     return errors.WorkerDied(
-        f"{process.name} (pid {process.pid}) {errors.describe_exit(code)} before it returned",
+        f"{who} {errors.describe_exit(code)} before it returned",
         pid=process.pid,
         exitcode=code,
         phase="running",

@@ -1,21 +1,26 @@
-"""What the caller holds of a call: ``AsyncResult`` and the iterators of ``imap``. Views of a job.
+"""What the caller holds of a call: ``AsyncResult``, a view of a job.
 
-An outcome is kept as it came and decoded by the first who asks, in the asker's thread.
+Rules:
+
+1. An outcome is kept as it came and decoded by the first who asks, in the asker's thread.
+2. A call is sent or cancelled, and it is settled or cancelled: two tokens in the result's ``__dict__`` decide,
+   each of which only one thread can pop. Who has the second one brings about the last state, and tells.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from millpond import errors
-from millpond.job import MapJob, StreamJob, weight
-from millpond.parking import Parking
-from millpond.report import report
-from millpond.worker.outcome import Error, take
+from millpond import awaiting, errors
+from millpond.concluding import CANCELLED, FINISHED, PENDING, ConcludingFuture
+from millpond.interrupts import Deferral
+from millpond.iterators import IMapIterator, IMapUnorderedIterator
+from millpond.job import CallStream, MapJob
+from millpond.tolerance import LENIENT, has_error, value_of_call, value_of_map
+from millpond.worker.outcome import Error
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -24,28 +29,17 @@ __all__ = ["AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
 
 T = TypeVar("T")
 
-_PENDING, _CANCELLED, _FINISHED = "PENDING", "CANCELLED", "FINISHED"
-_LOCKED = 1.0
-"""Seconds to wait for the lock of a result's condition."""
-_making = threading.Lock()  # held while a result's condition is made
 
-
-class AsyncResult(Future[T], Generic[T]):
+class AsyncResult(ConcludingFuture[T], Generic[T]):
     """The result of one call, as ``multiprocessing``'s and as a ``concurrent.futures.Future``.
 
-    Its condition is made when somebody first has to wait for it, so that a result which is only fetched
-    after it came costs about as much as an empty object.
+    One that is only fetched after it came costs about as much as an empty object.
     """
 
-    _state: str = _PENDING
-    _exception: BaseException | None = None
-    _result: Any = None
+    _sent = False
+    _job: Any = None  # that it is, or is one call of; set by the pool, dropped once it is decoded
     _outcome: Any = None
-    _opened = False
-    _lazy: threading.Condition | None = None
-    _parking: Parking | None = None
-    _waiters: list[Any] = []  # noqa: RUF012  (shared and empty until the condition is made)
-    _done_callbacks: list[Callable[[Any], object]] = []  # noqa: RUF012
+    _opened: tuple[Any, BaseException | None] | None = None
 
     def __init__(
         self,
@@ -56,7 +50,7 @@ class AsyncResult(Future[T], Generic[T]):
     ) -> None:
         self._engine = engine
         self._owner = owner  # the pool must not be collected while its work is wanted
-        self._token = True
+        self._unsent = self._unsettled = True  # the tokens
         if callback is not None or error_callback is not None:
             self._callbacks = (callback, error_callback)
 
@@ -65,30 +59,26 @@ class AsyncResult(Future[T], Generic[T]):
     ) = None
 
     if TYPE_CHECKING:
-        _condition: threading.Condition
+        _result: Any
+        _exception: BaseException | None
     else:
+        # Where concurrent.futures and asyncio look.
 
         @property
-        def _condition(self):
-            if self._lazy is None:
-                with _making:
-                    if self._lazy is None:
-                        self._waiters, self._done_callbacks = [], []
-                        self._lazy = threading.Condition()
-            return self._lazy
+        def _result(self):
+            return self._open()[0] if self._state == FINISHED else None
+
+        @property
+        def _exception(self):
+            return self._open()[1] if self._state == FINISHED else None
 
     # multiprocessing's methods --------------------------------------------------------------------
-
-    def ready(self) -> bool:
-        """Whether the call has completed."""
-        return self._state == _FINISHED or self._state[:9] == _CANCELLED
 
     def successful(self) -> bool:
         """Whether it completed without an exception. Raises ValueError if it has not completed."""
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
-        self._open()
-        return self._state == _FINISHED and self._exception is None
+        return self._state == FINISHED and self._open()[1] is None
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the call to complete, at most ``timeout`` seconds."""
@@ -116,118 +106,123 @@ class AsyncResult(Future[T], Generic[T]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the call raised, or None. Raises the built-in TimeoutError after ``timeout`` seconds."""
         self._await(timeout)
-        if self._state != _FINISHED:
+        if self._state != FINISHED:
             raise CancelledError
-        self._open()
-        return self._exception
-
-    def done(self) -> bool:
-        """``ready``."""
-        return self.ready()
+        return self._open()[1]
 
     def running(self) -> bool:
         """Whether it was sent to a worker and has not completed."""
-        return self._state == "RUNNING"
+        return self._sent and self._state == PENDING
 
     def cancel(self) -> bool:
-        """Give the call up if it has not been sent to a worker; whether that worked."""
-        if self._state[:9] == _CANCELLED:
-            return True
-        if self._state != _PENDING or not self._take_token():
-            return False
-        self._conclude(_CANCELLED)
+        """Give the call up, even if it runs; whether that worked.
+
+        A task that runs in a process is ended with its worker, which is replaced; tasks behind it go to another.
+        A coroutine is cancelled. A thread cannot be ended: a call that one has begun is not cancelled. Nobody is
+        called back but those who called ``add_done_callback``.
+        """
+        if self._state != PENDING:
+            return self._state == CANCELLED
+        self._engine.check_process()
+        with Deferral(_nothing):
+            job = self._job
+            pending = self.__dict__.pop("_unsent", None) is not None
+            if not pending and not self._can_end(job):
+                return False
+            if self.__dict__.pop("_unsettled", None) is None:
+                return self._state == CANCELLED  # another thread was faster
+            self._job = self._callbacks = None
+            self._conclude(CANCELLED)
+            if pending:
+                self._engine.life.seat.nudge()  # who waits for it may be the one who drives
+            else:
+                self._end(job)
         return True
 
     def __await__(self) -> Generator[Any, None, T]:
-        import asyncio
-
-        return asyncio.wrap_future(self).__await__()
+        if not self.ready():
+            wait = awaiting.until(self.ready, self.changed, self._engine.life.seat.attend)
+            try:
+                yield from wait.__await__()
+            except BaseException as stop:
+                if not isinstance(stop, GeneratorExit):
+                    self.cancel()
+                raise
+        if self._state != FINISHED:
+            raise awaiting.cancelled()
+        return self._take()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {id(self):#x} {self._state.lower()}>"
+        state = "running" if self.running() else self._state.partition("_")[0].lower()
+        return f"<{type(self).__name__} at {id(self):#x} {state}>"
 
     # For the engine -------------------------------------------------------------------------------
 
     def claim(self) -> bool:
         """The call is to be sent; False if it was cancelled."""
-        if not self._take_token():
-            return self._state != _CANCELLED
-        self._state = "RUNNING"
+        if self.__dict__.pop("_unsent", None) is None:
+            return self._sent and self._state != CANCELLED
+        self._sent = True
         return True
 
     def settle(self, outcome: Any) -> None:
-        """The call has ended with this. Called once, by whoever drives."""
-        if self._state == _CANCELLED:
-            return
+        """The call has ended with this."""
+        if self.__dict__.pop("_unsettled", None) is None:
+            return  # it was cancelled
         self._outcome = outcome
         if self._callbacks is not None:
             self._engine.call_back(self)
         else:
-            self._conclude(_FINISHED)
+            self._conclude(FINISHED)
+
+    def fail(self, error: Exception) -> None:
+        """The call could not be submitted. Any thread may say so."""
+        self.settle(Error(error))
+        self._engine.life.seat.nudge()
 
     def withdraw(self) -> None:
         """The pool was terminated before the call ended."""
-        if not self.ready():
-            self._conclude(_CANCELLED)
+        if self.__dict__.pop("_unsettled", None) is not None:
+            self._callbacks = None
+            self._conclude(CANCELLED)
 
     def run_callbacks(self) -> None:
         """On the callback thread: the caller's callback, then the state."""
         try:
             if self._callbacks is not None:
-                self._open()
+                value, exception = self._open()
                 good, bad = self._callbacks
                 self._callbacks = None
-                if self._exception is None:
+                if exception is None:
                     if good is not None:
-                        good(self._result)
+                        good(value)
                 elif bad is not None:
-                    bad(self._exception)
+                    bad(exception)
         finally:
-            if self._state != _FINISHED:
-                self._conclude(_FINISHED)
+            if self._state == PENDING:
+                self._conclude(FINISHED)
             else:
-                self._run_done_callbacks()
-
-    def park(self, timeout: float | None) -> None:
-        """Wait while another thread drives."""
-        if self._parking is None:
-            with _making:
-                if self._parking is None:
-                    self._parking = Parking()
-        self._parking.park(self.ready, timeout)
+                super().run_callbacks()
 
     # Inside ---------------------------------------------------------------------------------------
 
-    def _take_token(self) -> bool:
-        """Whether this is the first call: cancelling and sending exclude each other."""
-        return self.__dict__.pop("_token", None) is not None
+    def _can_end(self, job: Any) -> bool:
+        """Whether the call can be ended though it runs."""
+        return job is not None and (self._engine.can_kill or job.limits.slots > 0)
 
-    def _conclude(self, state: str) -> None:
-        self._state = state
-        self._owner = None
-        if self._parking is not None:
-            self._parking.wake()
-        condition = self._lazy
-        # A handler that raised in a waiting thread may have left the lock locked (see ``parking``).
-        if condition is None or not condition.acquire(timeout=_LOCKED):
-            return
-        try:
-            for waiter in self._waiters:
-                (waiter.add_cancelled if state == _CANCELLED else waiter.add_result)(self)
-            condition.notify_all()
-        finally:
-            condition.release()
-        if self._done_callbacks:
-            self._engine.call_back(self)
+    def _end(self, job: Any) -> None:
+        """Nobody wants the outcome, and the call runs."""
+        stream: CallStream = job
+        self._engine.cancel_call(stream, self)
 
-    def _run_done_callbacks(self) -> None:
-        with self._condition:
-            callbacks, self._done_callbacks = self._done_callbacks, []
-        for callback in callbacks:
-            try:
-                callback(self)
-            except Exception as exception:
-                report(exception)
+    def _failed(self) -> bool:
+        if self._opened is not None:
+            return self._opened[1] is not None
+        lenient = self._job is not None and self._job.on_error in LENIENT
+        return not lenient and has_error(self._outcomes(self._outcome))
+
+    def _outcomes(self, outcome: Any) -> list[Any]:
+        return [outcome]
 
     def _await(self, timeout: float | None) -> None:
         if not self.ready():
@@ -236,120 +231,56 @@ class AsyncResult(Future[T], Generic[T]):
                 raise FutureTimeoutError
 
     def _take(self) -> T:
-        if self._state != _FINISHED:
+        if self._state != FINISHED:
             raise CancelledError
-        self._open()
-        if self._exception is not None:
+        value, exception = self._open()
+        if exception is not None:
             try:
-                raise self._exception
+                raise exception
             finally:
-                self = None  # type: ignore[assignment]  # breaks a cycle through the traceback
-        result: T = self._result
+                self = exception = None  # type: ignore[assignment]  # breaks a cycle through the traceback
+        result: T = value
         return result
 
-    def _open(self) -> None:
-        if self._opened:
-            return
-        try:
-            self._result = self._decode(self._outcome)
-        except BaseException as exception:
-            self._exception = exception
-        self._opened = True
-        self._outcome = None
+    def _open(self) -> tuple[Any, BaseException | None]:
+        """The value and the exception. Of several who decode at once, one decides what it is for all."""
+        job, outcome, opened = self._job, self._outcome, self._opened
+        if opened is None:
+            fresh: tuple[Any, BaseException | None]
+            try:
+                fresh = self._decode(outcome, None if job is None else job.on_error), None
+            except BaseException as exception:
+                fresh = None, exception
+            opened = self.__dict__.setdefault("_opened", fresh)
+            self._job = self._outcome = None
+        return opened
 
-    def _decode(self, outcome: Any) -> Any:
-        return take(outcome)
+    _decode: Callable[[Any, str | None], Any] = staticmethod(value_of_call)
 
 
 class MapResult(AsyncResult[T]):
     """The result of ``map_async`` and ``starmap_async``: the list of what the tasks returned."""
+
+    watch: Any = None  # what shows how far it is
 
     def settle_empty(self, job: MapJob) -> None:
         """There was no input. Nobody is called back, as in multiprocessing."""
         self._callbacks = None
         self.settle(job)
 
-    def _decode(self, outcome: Any) -> Any:
-        if isinstance(outcome, Error):
-            outcome.open()
-        job: MapJob = outcome
-        if job.plain:
-            return job.outcomes
-        values = []
-        first: BaseException | None = None
-        for entry in job.outcomes:
-            try:
-                values.append(take(entry))
-            except BaseException as exception:
-                first = first or exception
-        if first is not None:
-            raise first
-        return values
+    def _take(self) -> T:
+        if self.watch is not None:
+            self.watch.finish()
+        return super()._take()
+
+    def _end(self, job: Any) -> None:
+        self._engine.cancel(job, 0, job.total)
+
+    def _outcomes(self, outcome: Any) -> list[Any]:
+        return [outcome] if isinstance(outcome, Error) else outcome.outcomes
+
+    _decode = staticmethod(value_of_map)
 
 
-class IMapIterator(Iterator[T]):
-    """The results of ``imap``, in order. A task's exception is raised at its place; iteration may go on."""
-
-    def __init__(self, engine: Engine, job: StreamJob, owner: object = None) -> None:
-        self._engine = engine
-        self._job = job
-        self._owner = owner
-
-    def __iter__(self) -> IMapIterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        return self.next()
-
-    def next(self, timeout: float | None = None) -> T:
-        """The next result. Raises ``multiprocessing.TimeoutError`` after ``timeout`` seconds without one."""
-        job = self._job
-        ready = job.results.ready
-        while not ready:
-            self._wait(timeout)
-        try:
-            outcome = ready.popleft()
-        except IndexError:  # another thread took it
-            return self.next(timeout)
-        if job.unread_bytes:
-            job.unread_bytes = max(0, job.unread_bytes - weight(outcome))
-        if job.starving and job.has_room():
-            job.starving = False
-            job.resume()
-        return take(outcome)  # type: ignore[no-any-return]
-
-    def _wait(self, timeout: float | None) -> None:
-        """Until there is a result. Raises StopIteration, TimeoutError or CancelledError if there is none."""
-        if not self.ready():
-            self._job.wanted = True
-            self._engine.wait(self, timeout)
-            self._job.wanted = False
-        if self._job.results.ready:
-            return
-        if self._job.exhausted:
-            if self._job.withdrawn:
-                raise CancelledError
-            raise StopIteration
-        raise errors.TimeoutError
-
-    def ready(self) -> bool:
-        """Whether ``next`` would answer at once."""
-        return bool(self._job.results.ready) or self._job.exhausted
-
-    def park(self, timeout: float | None) -> None:
-        """Wait while another thread drives."""
-        job = self._job
-        job.changed.park(self.ready, timeout)
-
-    def close(self) -> None:
-        """Leave: what has not been sent to a worker is cancelled, and no more input is pulled."""
-        if not self._job.exhausted:
-            self._job.leave()
-            self._engine.leave(self._job)
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class IMapUnorderedIterator(IMapIterator[T]):
-    """The results of ``imap_unordered``, as they come."""
+def _nothing() -> None:
+    """Ctrl-C has nobody to wake."""

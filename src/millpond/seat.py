@@ -88,7 +88,26 @@ class Seat:
         if self._attended or self.asleep:
             self.nudge()
         elif self._owner is None and not self._loop.finished:
-            self.wait(_Quiet(self._loop), None)
+            self.wait(_Quiet(self, self._loop), None)
+
+    def attend(self, ready: Callable[[], bool]) -> float | None:
+        """Before a task of an event loop waits: where nobody else drives, do what can be done here and now.
+
+        Returns the seconds after which to do so again, or None where others drive.
+        """
+        nested = (
+            self._owner == threading.get_ident()
+        )  # the loop runs inside of what is being driven
+        if self._attended and not nested:
+            return None
+        if not self._loop.finished:
+            self.wait(_Quiet(self, self._loop, ready), _AGAIN if nested else None)
+        return _AGAIN
+
+    @property
+    def owner(self) -> int | None:
+        """The thread that drives."""
+        return self._owner
 
     def nudge(self) -> None:
         """Tell whoever drives, or should, that something has changed; never drives."""
@@ -152,14 +171,32 @@ _PARK = 1.0
 for the case that there is none (no thread could be started)."""
 
 
-class _Quiet:
-    """The target of a caller who does all himself: there is nothing that can be done now."""
+_AGAIN = 0.01
+"""Seconds after which who waits in an event loop, and drives himself, looks whether there is more to do."""
 
-    def __init__(self, loop: Loop) -> None:
+
+class _Quiet:
+    """The target of a caller who does all himself: there is nothing that he can do now.
+
+    If he wants something, he first looks once whether there is new input for it.
+    """
+
+    def __init__(self, seat: Seat, loop: Loop, wanted: Callable[[], bool] | None = None) -> None:
+        self._seat = seat
         self._loop = loop
+        self._wanted = wanted
+        self._looked = wanted is None
 
     def ready(self) -> bool:
+        owner = self._seat.owner
+        if owner is not None and owner != threading.get_ident():
+            return True
+        if self._wanted is not None and self._wanted():
+            return True
+        if not (self._looked or self._loop.finished):
+            self._looked = owner is not None  # who drives looks for input after this
+            return False
         return self._loop.quiet()
 
     def park(self, timeout: float | None) -> None:
-        raise AssertionError("nobody else drives")
+        """Another thread has just taken the seat, so there is nothing to wait for."""

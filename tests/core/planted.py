@@ -170,11 +170,11 @@ class JudgesBeforeReading(SimulatedBackend):
 class TakesBackWithoutAsking(SimulatedBackend):
     """A recall does not forbid the worker to begin what was taken back."""
 
-    def recall(self, worker: int) -> None:
+    def recall(self, worker: int, *unwanted: Any) -> None:
         child = self._children.get(worker)
         if child is not None:
             child.slate.recall = lambda start, stop: None  # type: ignore[method-assign]
-        super().recall(worker)
+        super().recall(worker, *unwanted)
 
 
 class TearsFrames(SimulatedBackend):

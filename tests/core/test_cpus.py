@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,3 +220,87 @@ def test_the_interpreters_own_override_is_obeyed_where_there_is_one() -> None:
     )
     plain = cpus.available() if sys.version_info < (3, 13) else 1
     assert int(run.stdout) == plain
+
+
+def test_a_share_is_what_there_is_divided_by_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLPOND_CPU_COUNT", "9")
+    monkeypatch.delenv("MILLPOND_DEPTH", raising=False)
+    assert cpus.share(2) == cpus.Share(4, 1)
+    assert cpus.share(9) == cpus.share(100) == cpus.Share(1, 1)
+
+
+@pytest.mark.parametrize(("among", "share"), [(4, 2), (1, 1), (100, 4)])
+def test_workers_that_are_pinned_share_no_more_than_their_cpus(
+    monkeypatch: pytest.MonkeyPatch, among: int, share: int
+) -> None:
+    monkeypatch.setenv("MILLPOND_CPU_COUNT", "8")
+    assert cpus.share(2, among).cpus == share
+
+
+def test_a_process_is_told_of_its_share_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLPOND_CPU_COUNT", "8")
+    for name, value in cpus.share(2).environment().items():
+        monkeypatch.setenv(name, value)
+    assert (cpus.available(), cpus.depth()) == (4, 1)
+    assert cpus.share(4) == cpus.Share(1, 2)
+
+
+def test_a_thread_s_share_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLPOND_CPU_COUNT", "8")
+
+    def inside() -> tuple[int, int, cpus.Share]:
+        cpus.of_thread.set(cpus.Share(3, 2))
+        return cpus.available(), cpus.depth(), cpus.share(3)
+
+    assert contextvars.copy_context().run(inside) == (3, 2, cpus.Share(1, 3))
+    assert cpus.available() == 8
+
+
+def test_pools_are_nested_to_a_bound_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLPOND_DEPTH", str(cpus.DEEPEST - 1))
+    assert cpus.share(1).depth == cpus.DEEPEST
+    monkeypatch.setenv("MILLPOND_DEPTH", str(cpus.DEEPEST))
+    with pytest.raises(RecursionError, match=r"in 8 pools.*backend='inline'"):
+        cpus.share(1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [
+        (True, [{0}, {2}, {5}]),
+        ([5], [{5}]),
+        ((0, [2, 5], {0}), [{0}, {2, 5}, {0}]),
+        (range(0, 3, 2), [{0}, {2}]),
+        (iter([2, 2]), [{2}, {2}]),
+    ],
+)
+def test_cpus_are_named_for_each_worker(wanted: Any, places: list[set[int]]) -> None:
+    assert cpus.parse_pinning(wanted, {5, 0, 2}) == places
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "text"),
+    [
+        ([0, 7], ValueError, "cpus names 7; this process may use 0, 2, 5"),
+        ([[0, -1], 3], ValueError, "cpus names -1, 3; this"),
+        ([], ValueError, "a CPU for each worker"),
+        ([0, []], ValueError, "a CPU for each worker"),
+        (3, TypeError, "cpus must be True or a sequence, not 3"),
+        ("0-2", TypeError, "cpus must be True or a sequence, not '0-2'"),
+        ([0, "2"], TypeError, "an entry of cpus must be a CPU's number or several, not '2'"),
+        ([0, [2.0]], TypeError, r"an entry of cpus must be .* not \[2.0\]"),
+    ],
+)
+def test_cpus_that_make_no_sense(wanted: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        cpus.parse_pinning(wanted, {5, 0, 2})
+
+
+def test_no_cpus_are_named() -> None:
+    assert cpus.pinning(None) == cpus.pinning(False) == []
+
+
+def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity")
+    with pytest.raises(ValueError, match="this system does not let a process choose its CPUs"):
+        cpus.pinning([0])

@@ -6,6 +6,8 @@ import gc
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ import millpond
 from millpond import errors
 from millpond.backends.processes.starting import nursery as nurseries
 from millpond.backends.processes.starting.nursery import Nursery, NurseryError
+from millpond.backends.processes.starting.terms import terms_of
 from tests.processes import work
 from tests.processes.waiting import LIMIT, ends, program, says, watched
 
@@ -33,7 +36,7 @@ def nursery() -> Iterator[Nursery]:
 
 def served(server: Nursery, target: Any, *args: Any, **options: Any) -> Any:
     process: Any = millpond.get_context("fork").Process(target=target, args=args, **options)
-    process._server = server
+    terms_of(process).server = server
     process.start()
     return process
 
@@ -212,6 +215,7 @@ def test_a_forked_copy_of_the_program_has_no_nursery(nursery: Nursery) -> None:
 PROGRAM = """
 import os, sys, threading
 from millpond.backends.processes.starting.nursery import Nursery, fork_server
+from millpond.backends.processes.starting.terms import terms_of
 import millpond
 
 def idle():
@@ -220,7 +224,7 @@ def idle():
 def begin():
     server = Nursery.fork({}) if sys.argv[1] == "fork" else fork_server()
     process = millpond.get_context("fork").Process(target=idle, daemon=True)
-    process._server = server
+    terms_of(process).server = server
     process.start()
     keep.extend([server, process])
     print(server.pid, process.pid, flush=True)
@@ -300,6 +304,28 @@ def test_shutdown_lets_children_finish() -> None:
     assert process.exitcode == 0
     ours.close()
     theirs.close()
+
+
+def test_shutdown_loses_no_exit_code() -> None:
+    process = millpond.get_context("forkserver").Process(target=work.vanish, args=(7,))
+    process.start()
+    assert ends(process.sentinel, LIMIT)
+    millpond.shutdown()
+    process.join(LIMIT)
+    assert process.exitcode == 7
+
+
+def test_a_program_that_ends_is_warned_of_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import millpond, time\n"
+        "if __name__ == '__main__':\n"
+        "    millpond.get_context('forkserver').Process(target=time.sleep, args=(0.1,)).start()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", str(script)], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_no_name_and_no_socket_that_a_stranger_could_reach() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import threading
 import weakref
+from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 
 import millpond
 from millpond import errors
+from millpond.backends.processes.starting.terms import terms_of
 from tests.processes import work
 from tests.processes.waiting import LIMIT
 
@@ -101,6 +104,20 @@ def test_a_large_result_needs_no_reader(context: Any) -> None:
     assert process.result() == work.big(size)
 
 
+def too_large(limit: int) -> bytes:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return work.big(2 * limit)
+
+
+def test_a_result_that_there_is_no_room_for(context: Any) -> None:
+    process = started(context, too_large, 4096)
+    with pytest.raises(errors.TaskError, match=r"could not be kept: .* File too large"):
+        process.result(LIMIT)
+    process = started(context, too_large, 1)
+    with pytest.raises(errors.WorkerDied, match="before it returned"):
+        process.result(LIMIT)
+
+
 def test_only_the_process_s_own_return_counts(context: Any) -> None:
     assert started(context, work.twice_forked).result(LIMIT) == "child"
 
@@ -168,6 +185,65 @@ def test_a_subclass_with_its_own_run() -> None:
     shouter.start()
     assert shouter.result(LIMIT) == "HELLO"
     assert shouter.name == "shouter"
+
+
+NAMES = (
+    "server", "outcome", "result", "exception", "returned", "timeout", "deadline", "limit", "left", "decoded",
+    "blocked", "bound", "place", "terms", "state", "parent", "pidfd", "data", "queue", "loop", "thread", "lock",
+)  # fmt: skip
+
+
+class Own(millpond.Process):
+    """Has attributes of all the names that come to mind, as subclasses in programs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in NAMES:
+            setattr(self, name, f"my {name}")
+            setattr(self, f"_{name}", f"my {name}")
+
+    def run(self) -> bool:  # type: ignore[override]
+        return all(
+            getattr(self, name) == getattr(self, f"_{name}") == f"my {name}" for name in NAMES
+        )
+
+
+class Inheritor(millpond.Process):
+    """Calls another ``__init__`` than its base's, which it may do there."""
+
+    def __init__(self) -> None:
+        millpond.process.BaseProcess.__init__(self)
+
+    def run(self) -> int:  # type: ignore[override]
+        return 5
+
+
+@pytest.fixture
+def default_method(method: str) -> Iterator[None]:
+    before = millpond.get_start_method(allow_none=True)
+    millpond.set_start_method(method, force=True)
+    yield
+    millpond.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("default_method")
+def test_a_subclass_may_have_attributes_of_any_name() -> None:
+    async def wait_for(process: Any) -> Any:
+        return await process
+
+    process: Any = Own()
+    process.start()
+    assert asyncio.run(wait_for(process)) is True  # though its ``result`` is something else
+    assert all(getattr(process, name) == f"my {name}" for name in NAMES)
+    process.close()
+
+
+@pytest.mark.usefixtures("default_method")
+def test_a_subclass_that_calls_the_base_s_init() -> None:
+    process = Inheritor()
+    process.start()
+    assert process.result(LIMIT) == 5
+    assert process.die_with_parent is False
 
 
 @pytest.mark.parametrize("kind", ["lambda", "closure", "method", "local class"])
@@ -268,7 +344,7 @@ def test_interrupt_is_sigint(context: Any) -> None:
 
 def test_signals_can_stay_blocked_from_the_first_instruction_on(context: Any) -> None:
     process = context.Process(target=work.blocked)
-    process._blocked = frozenset({signal.SIGINT})
+    terms_of(process).blocked = frozenset({signal.SIGINT})
     process.start()
     assert process.result(LIMIT) == {signal.SIGINT}
     assert started(context, work.blocked).result(LIMIT) == set()

@@ -25,7 +25,7 @@ def start_and_join() -> None:
 
 
 def outcome() -> None:
-    process = Process(target=print, die_with_parent=True)
+    process = Process(target=print, die_with_parent=True, timeout=2.5)
     assert_type(process.result(), Any)
     assert_type(process.result(timeout=1.0), Any)
     assert_type(process.exception(), BaseException | None)
@@ -51,3 +51,4 @@ def mistakes() -> None:
     Process(target=5)  # type: ignore[arg-type]
     Process(targt=print)  # type: ignore[call-arg]
     Process(target=print).join("1")  # type: ignore[arg-type]
+    Process(target=print, timeout="1")  # type: ignore[arg-type]

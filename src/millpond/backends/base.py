@@ -38,6 +38,7 @@ class Cause(Protocol):
     """Why tasks ended without an outcome of their own (``Lost.detail``)."""
 
     def error(self, work: Work, index: int) -> BaseException: ...
+    def bystander(self, work: Work, index: int) -> BaseException: ...  # of a coroutine not to blame
 
 
 class WorkerInfo(NamedTuple):
@@ -73,13 +74,19 @@ class Backend(Protocol):
 
     packing: Packing
     bells: Bells
+    kills: bool  # whether ``recall`` can end a task that runs
 
     # Posts Ready, later Lost. Raises OSError.
     def start(self, worker: WorkerId) -> None: ...
     # Never blocks; returns the bytes that were encoded.
     def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int: ...
-    # Posts Recalled, always, unless Lost comes first.
-    def recall(self, worker: WorkerId) -> None: ...
+    # A worker that is in one of the tasks ``unwanted``, for ``limit`` seconds at least, is killed: posts
+    # Lost, with ``meant``. Else posts Recalled, always, unless Lost comes first.
+    def recall(
+        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+    ) -> None: ...
+    # Coroutines that need not go on; each is answered all the same.
+    def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None: ...
     # No more of this job.
     def forget(self, work: Work) -> None: ...
     # After its last chunk; it need not be ready yet.

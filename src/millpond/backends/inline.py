@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from millpond import interrupts
@@ -14,11 +14,10 @@ from millpond.backends.base import Report, Work, WorkerInfo
 from millpond.core.commands import Span
 from millpond.core.events import Done, Event, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
+from millpond.worker.conduct import Conducted
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import Error, Mixed, Value
-
-Task = tuple[Callable[..., Any], int, Any]
-
+from millpond.worker.seeding import Borrowed
 
 _PAUSE = 0.0005
 """Seconds between two looks at what another thread does."""
@@ -45,9 +44,10 @@ class InlineBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tasks: deque[tuple[WorkerId, int, Task]] = deque()
+        self._tasks: deque[tuple[WorkerId, int, local.Task]] = deque()
         self._reports: deque[Report] = deque()
         self.packing = local.LocalPacking()
+        self.kills = False
         self.bells = _NoBells()
 
     def start(self, worker: WorkerId) -> None:
@@ -64,11 +64,16 @@ class InlineBackend:
         self._tasks.extend((worker, n, task) for n, task in enumerate(local.tasks_of(work), seq))
         return 0
 
-    def recall(self, worker: WorkerId) -> None:
+    def recall(
+        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+    ) -> None:
         mine = [n for owner, n, _ in self._tasks if owner == worker]
         if mine:
             self._tasks = deque(entry for entry in self._tasks if entry[0] != worker)
             self._reports.append(Report(Recalled(worker, mine[0])))
+
+    def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None:
+        pass  # there are no coroutines
 
     def forget(self, work: Work) -> None:
         pass  # nothing is kept
@@ -83,20 +88,28 @@ class InlineBackend:
         if not self._reports and self._tasks:
             worker, seq, task = self._tasks.popleft()
             begin = interrupts.clock()
-            outcome = self._run(task)
+            outcome = self._run_conducted(task) if type(task[0]) is Conducted else self._run(task)
             seconds = interrupts.clock() - begin
-            self._reports.append(Report(Done(worker, seq, 1, seconds), Mixed([outcome])))
+            again = (0,) if type(outcome) is Error and outcome.again else ()
+            self._reports.append(Report(Done(worker, seq, 1, seconds, again), Mixed([outcome])))
         elif not self._reports:
             time.sleep(_PAUSE)  # somebody waits for what another thread does, a callback
         reports = list(self._reports)
         self._reports.clear()
         return reports
 
+    def _run_conducted(self, task: local.Task) -> Value | Error:
+        function: Any = task[0]
+        if function.conduct.seed is None:
+            return self._run(task)
+        with Borrowed():  # outside of where Ctrl-C raises, so that it is sure to be given back
+            return self._run(task)
+
     @staticmethod
-    def _run(task: Task) -> Value | Error:
+    def _run(task: local.Task) -> Value | Error:
         try:
             with interrupts.Allowed():
-                return local.run(*task)
+                return local.run(*task, alone=True)
         except KeyboardInterrupt as interrupt:  # at the task's edge; it comes again after the step
             return Error(local.aborted(interrupt))
 

@@ -9,7 +9,12 @@ from millpond import errors
 from millpond.backends.base import Work
 from millpond.core.commands import Span
 from millpond.worker.codec import CALL, GONE, STAR
-from millpond.worker.outcome import Error, Value, format_trace
+from millpond.worker.conduct import Conducted
+from millpond.worker.outcome import Error, Value, asks_again, format_trace
+from millpond.worker.seeding import Seeded
+
+Task = tuple[Callable[..., Any] | Conducted, int, Any, int]
+"""What to call, the style, the argument, and the task's index in its call (0 for a call of its own)."""
 
 
 class LocalPacking:
@@ -28,28 +33,36 @@ class LocalPacking:
         return getattr(function, "__hash__", None) is not None
 
 
-def tasks_of(work: Sequence[tuple[Work, Span]]) -> list[tuple[Callable[..., Any], int, Any]]:
-    """A chunk as (function, style, argument) each."""
+def tasks_of(work: Sequence[tuple[Work, Span]]) -> list[Task]:
+    """A chunk as tasks, in order."""
     return [
-        (job.function, job.style, argument)
+        (job.function, job.style, argument, 0 if job.style == CALL else index)
         for job, span in work
-        for argument in job.arguments(span.start, span.stop)
+        for index, argument in enumerate(job.arguments(span.start, span.stop), span.start)
     ]
 
 
-def run(function: Callable[..., Any], style: int, argument: Any) -> Value | Error:
-    """Run one task here."""
+def run(
+    function: Any, style: int, argument: Any, index: int = 0, alone: bool = False
+) -> Value | Error:
+    """Run one task here. ``alone``: as in ``Seeded``."""
     if argument is GONE:
         return Value(None)
+    retry_on: tuple[type[BaseException], ...] = ()
     try:
+        if type(function) is Conducted:
+            function, conduct = function
+            retry_on = conduct.retry_on
+            if conduct.seed is not None:
+                function = Seeded(function, conduct.seed, lambda: index, alone)
         if style == CALL:
             args, kwds = argument
             return Value(function(*args, **kwds))
         return Value(function(*argument) if style == STAR else function(argument))
     except Exception as exception:
-        return Error(exception)
+        return Error(exception, asks_again(exception, retry_on))
     except BaseException as exception:
-        return Error(aborted(exception))
+        return Error(aborted(exception), asks_again(exception, retry_on))
 
 
 def aborted(exception: BaseException) -> errors.TaskAborted:

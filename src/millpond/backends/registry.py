@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+from millpond import cpus
+from millpond.backends.places import Staff, describe, places
 from millpond.worker.loop import Settings
+from millpond.worker.place import Place, libraries, limit
 
 NAMES = ("processes", "threads", "inline")
 
@@ -30,6 +34,16 @@ class Choice(NamedTuple):
     start_method: str | None = None
     reason: str = ""
     attended: bool = True  # a thread drives while nobody waits
+    place: Place | None = None  # that a worker process gets
+
+    def about(self) -> dict[str, Any]:
+        """What ``Pool.info()`` says of it."""
+        return {
+            "backend": self.name,
+            "start_method": self.start_method,
+            "reason": self.reason,
+            **(describe(self.place) if self.place is not None else {}),
+        }
 
 
 def check_may_start() -> None:
@@ -44,19 +58,21 @@ def choose(
     start: Start,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
+    staff: Staff = Staff(1),  # noqa: B008
 ) -> Choice:
     """Make the backend that was asked for. Raises ValueError for a name that there is not."""
     settings = Settings(initializer, initargs)
     if name is None or name == "processes":
-        return _processes(start, settings)
-    if start.asked:
+        return _processes(start, settings, places(staff))
+    if start.asked or staff.cpus or staff.blas_threads is not None:
         raise ValueError(
-            f"backend={name!r} starts no processes; context and start_method are not for it"
+            f"backend={name!r} starts no processes; "
+            "context, start_method, cpus and blas_threads are not for it"
         )
     if name == "threads":
         from millpond.backends.threads import ThreadBackend
 
-        return Choice(name, ThreadBackend(settings))
+        return Choice(name, ThreadBackend(settings, cpus.share(staff.workers)))
     if name == "inline":
         from millpond.backends.inline import InlineBackend
 
@@ -64,7 +80,7 @@ def choose(
     raise ValueError(f"no backend is called {name!r}; there are {', '.join(NAMES)}")
 
 
-def _processes(start: Start, settings: Settings) -> Choice:
+def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice:
     from millpond.backends.processes.backend import ProcessBackend
     from millpond.backends.processes.starting import main_module, nursery
 
@@ -78,7 +94,10 @@ def _processes(start: Start, settings: Settings) -> Choice:
         server, method, main_importable = nursery.fork_server(), "forkserver", False
         reason = f"a fork would copy the locks of other threads ({threads})"
     elif method == "fork" and ours:
-        server = nursery.Nursery.fork({"settings": settings})
+        if staffed[0].threads:
+            libraries()  # here, so that copies of this process need not find them again
+        first = partial(limit, staffed[0])
+        server = nursery.Nursery.fork({"settings": settings}, first)
         if threads:
             reason = (
                 f"the initializer's arguments can only be inherited, though there are {threads}"
@@ -86,11 +105,12 @@ def _processes(start: Start, settings: Settings) -> Choice:
     backend = ProcessBackend(
         context,
         settings,
+        staffed,
         main_importable=main_importable,
         server=server,
         owned=server is not None and not safe,
     )
-    return Choice("processes", backend, context, method, reason)
+    return Choice("processes", backend, context, method, reason, place=staffed[0])
 
 
 def _can_travel(settings: Settings) -> bool:

@@ -6,33 +6,39 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from millpond import cpus
 from millpond.backends import local
 from millpond.backends.base import Report, Work, WorkerInfo
 from millpond.core.commands import Span
 from millpond.core.events import Done, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
 from millpond.worker.loop import Settings
-from millpond.worker.outcome import Mixed
+from millpond.worker.outcome import Error, Mixed
 
-Task = tuple[Callable[..., Any], int, Any]
+Task = local.Task
 
 _CANNOT = "a thread cannot be killed; use backend='processes' for tasks that may need it"
-_STOP: Task = (print, -1, None)
+_STOP: Task = (print, -1, None, 0)
 
 
 class _Worker(threading.Thread):
     """Takes tasks from its deque; whoever takes one from either end has it, so a recall needs no lock."""
 
     def __init__(
-        self, number: WorkerId, settings: Settings, reports: SimpleQueue[Report | None]
+        self,
+        number: WorkerId,
+        settings: Settings,
+        share: cpus.Share,
+        reports: SimpleQueue[Report | None],
     ) -> None:
         super().__init__(name=f"millpond-worker-{number}", daemon=True)
         self.id = number
         self.settings = settings
+        self.share = share
         self.reports = reports
         self.tasks: deque[tuple[int, Task]] = deque()  # each with its number
         self.more = threading.Semaphore(0)
@@ -42,6 +48,7 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         post = self.reports.put
+        cpus.of_thread.set(self.share)
         if self.settings.initializer is not None:
             try:
                 self.settings.initializer(*self.settings.initargs)
@@ -61,7 +68,9 @@ class _Worker(threading.Thread):
             self.begun = begin = time.monotonic()
             outcome = local.run(*task)
             self.begun = task = None  # type: ignore[assignment]
-            post(Report(Done(self.id, self.seq, 1, time.monotonic() - begin), Mixed([outcome])))
+            seconds = time.monotonic() - begin
+            again = (0,) if type(outcome) is Error and outcome.again else ()
+            post(Report(Done(self.id, self.seq, 1, seconds, again), Mixed([outcome])))
             outcome = None  # type: ignore[assignment]
         post(Report(Lost(self.id, self.seq, self.seq)))
 
@@ -108,15 +117,17 @@ class _Bells:
 class ThreadBackend:
     """See the module."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, share: cpus.Share) -> None:
         self._settings = settings
+        self._share = share
         self._workers: dict[WorkerId, _Worker] = {}
         self._reports: SimpleQueue[Report | None] = SimpleQueue()
         self.packing = local.LocalPacking()
+        self.kills = False
         self.bells = _Bells(self._reports)
 
     def start(self, worker: WorkerId) -> None:
-        thread = self._workers[worker] = _Worker(worker, self._settings, self._reports)
+        thread = self._workers[worker] = _Worker(worker, self._settings, self._share, self._reports)
         thread.start()
 
     def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int:
@@ -127,7 +138,9 @@ class ThreadBackend:
         thread.more.release(len(tasks))
         return 0
 
-    def recall(self, worker: WorkerId) -> None:
+    def recall(
+        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+    ) -> None:
         thread = self._workers[worker]
         seq = thread.next_seq
         while True:
@@ -136,6 +149,9 @@ class ThreadBackend:
             except IndexError:
                 break
         self._reports.put(Report(Recalled(worker, seq)))
+
+    def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None:
+        pass  # there are no coroutines
 
     def forget(self, work: Work) -> None:
         pass  # nothing is kept

@@ -37,6 +37,22 @@ def worker_for(
     return None
 
 
+def worker_for_coroutines(
+    workers: Iterable[WorkerState], slots: int
+) -> tuple[WorkerState | None, int]:
+    """The worker that holds the fewest, and how many more it may be sent; None if it should wait.
+
+    A worker is sent a quarter more than it runs at once, so that it need not wait for the next, and no fewer
+    than that at a time.
+    """
+    able = [w for w in workers if w.ready and not w.retiring and not w.recalling]
+    worker = min(able, key=lambda w: len(w.open), default=None)
+    if worker is None:
+        return None, 0
+    free = slots + slots // 4 - len(worker.open)
+    return (worker, free) if free >= max(1, slots // 4) else (None, 0)
+
+
 def _soon_done(workers: Iterable[WorkerState], work: float, limit: float) -> WorkerState | None:
     """A busy worker that would have done ``work`` too within ``limit`` seconds."""
     for worker in workers:

@@ -7,20 +7,23 @@ part is an upper limit, and the measured time of a task decides below it.
 
 from __future__ import annotations
 
-from millpond.core.policy import Policy
+from millpond.core.policy import NO_LIMITS, Limits, Policy
 
 
 class Gauge:
     """What is known of a job's tasks: seconds and bytes a task, and the most answered at once."""
 
-    __slots__ = ("cost", "dropped", "grain", "reach", "size")
+    __slots__ = ("cancelled", "cost", "dropped", "grain", "limits", "reach", "runs", "size")
 
-    def __init__(self, grain: int) -> None:
+    def __init__(self, grain: int, limits: Limits = NO_LIMITS) -> None:
         self.grain = grain
+        self.limits = limits
         self.cost: float | None = None
         self.size = 0.0
         self.reach = grain
         self.dropped = False  # nobody wants what has not begun
+        self.cancelled: set[int] = set()  # tasks that nobody wants though they may have begun
+        self.runs: dict[int, int] = {}  # failed ones, of tasks that were tried again
 
     def measured(self, seconds: float, count: int) -> None:
         """Learn from an answer what a task cost; the newest counts for half."""

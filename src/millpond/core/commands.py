@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from millpond.core.events import JobId, WorkerId
@@ -31,9 +32,22 @@ class Send(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Take back what the worker has not begun; answered by ``Recalled``."""
+    """Take back what the worker has not begun; answered by ``Recalled``.
+
+    But if it is in one of the tasks ``unwanted`` (ranges of its numbers), and has been for ``limit`` seconds,
+    it is to be killed instead: then ``Lost`` comes.
+    """
 
     worker: WorkerId
+    unwanted: Sequence[tuple[int, int]] = ()
+    limit: float = 0.0
+
+
+class Abandon(NamedTuple):
+    """These coroutines in the worker need not go on; each is answered all the same."""
+
+    worker: WorkerId
+    seqs: Sequence[int]
 
 
 class Stop(NamedTuple):
@@ -55,9 +69,18 @@ class Settle(NamedTuple):
     start: int
     stop: int
     cause: object = None
+    blamed: bool = True  # for a worker's death; the others were only in its company
+
+
+class Retry(NamedTuple):
+    """This task failed and will run again; if it was ``answered``, the next outcome is of no use."""
+
+    job: JobId
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name
+    answered: bool
 
 
 DROPPED = "dropped"
 """The cause of tasks that their caller gave up before they were sent."""
 
-Command = Start | Send | Recall | Stop | Kill | Settle
+Command = Start | Send | Recall | Abandon | Stop | Kill | Settle | Retry

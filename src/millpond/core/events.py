@@ -6,7 +6,10 @@ numbers the tasks it is given, from 0 on; ``seq`` below is such a number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from millpond.core.policy import NO_LIMITS, Limits
 
 JobId = int
 WorkerId = int
@@ -22,6 +25,7 @@ class Submitted(NamedTuple):
     job: JobId
     count: int  # type: ignore[assignment]  # a tuple has a method of that name
     grain: int = 1  # tasks that may not be parted: an explicit chunksize
+    limits: Limits = NO_LIMITS
 
 
 class Sized(NamedTuple):
@@ -44,12 +48,24 @@ class Ready(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A worker answered its next ``count`` tasks, from ``seq`` on, which took it ``seconds``."""
+    """A worker answered its next ``count`` tasks, from ``seq`` on, which took it ``seconds``.
+
+    ``again`` has the offsets of those that failed in a way in which another run may help.
+    """
 
     worker: WorkerId
     seq: int
     count: int  # type: ignore[assignment]  # a tuple has a method of that name
     seconds: float
+    again: Sequence[int] = ()
+
+
+class Ended(NamedTuple):
+    """Coroutines in a worker have ended, in any order; ``again`` as in ``Done``."""
+
+    worker: WorkerId
+    seqs: Sequence[int]
+    again: Sequence[int] = ()
 
 
 class Lost(NamedTuple):
@@ -57,6 +73,7 @@ class Lost(NamedTuple):
 
     It was in tasks ``first`` to ``stop`` (exclusive, by its own numbers; none if they are equal): it had
     finished those before and not begun those after. ``failed`` says that it never got ready.
+    Coroutines before ``reach`` had begun. ``meant`` says that it was killed by order.
     ``detail`` is not read here: it comes back in ``Settle`` for whoever writes the error.
     """
 
@@ -66,19 +83,33 @@ class Lost(NamedTuple):
     detail: object = None
     failed: bool = False
     hopeless: bool = False  # starting another would end the same way (its initializer raised)
+    meant: bool = False
+    reach: int = 0
 
 
 class Recalled(NamedTuple):
-    """A worker will not begin its tasks from ``seq`` on; they are free for others."""
+    """A worker will not begin its tasks from ``seq`` on; they are free for others.
+
+    It has been in the task that it is in for ``elapsed`` seconds.
+    """
 
     worker: WorkerId
     seq: int
+    elapsed: float = 0.0
 
 
 class Dropped(NamedTuple):
     """The caller no longer wants what has not been sent of a job."""
 
     job: JobId
+
+
+class Cancelled(NamedTuple):
+    """The caller no longer wants these tasks, even if they run."""
+
+    job: JobId
+    start: int
+    stop: int
 
 
 class Requeued(NamedTuple):
@@ -102,6 +133,6 @@ class Ticked(NamedTuple):
 
 
 Event = (
-    Opened | Submitted | Sized | Forgotten | Ready | Done | Lost | Recalled | Dropped
-    | Requeued | Closing | Repopulated | Ticked
+    Opened | Submitted | Sized | Forgotten | Ready | Done | Ended | Lost | Recalled | Dropped
+    | Cancelled | Requeued | Closing | Repopulated | Ticked
 )  # fmt: skip

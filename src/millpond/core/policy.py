@@ -8,6 +8,26 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+class Limits(NamedTuple):
+    """What a job's tasks may take, and how often they may be tried."""
+
+    timeout: float | None = None
+    """Seconds that a task may run."""
+    retries: int = 0
+    """Runs after the first that a failed task may have."""
+    backoff: float = 0.0
+    """Seconds before the second run; twice as long before each further one, and jittered."""
+    after_death: bool = False
+    """A task may run again whose worker died in it."""
+    after_timeout: bool = False
+    """A task may run again that took too long."""
+    slots: int = 0
+    """Coroutines of the job that a worker holds at once; 0: the tasks are no coroutines."""
+
+
+NO_LIMITS = Limits()
+
+
 class Policy(NamedTuple):
     """What a scheduler may decide. Times are seconds, sizes bytes."""
 

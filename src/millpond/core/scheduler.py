@@ -12,70 +12,43 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from millpond.core.assigning import worker_for
-from millpond.core.backlog import Backlog
-from millpond.core.commands import DROPPED, Command, Kill, Recall, Send, Settle, Span, Start, Stop
-from millpond.core.events import (
-    Closing,
-    Done,
-    Dropped,
-    Event,
-    Forgotten,
-    JobId,
-    Lost,
-    Opened,
-    Ready,
-    Recalled,
-    Repopulated,
-    Requeued,
-    Sized,
-    Submitted,
-    Ticked,
-    WorkerId,
-)
-from millpond.core.policy import Policy
+from millpond.core import events
+from millpond.core.commands import DROPPED, Abandon, Command, Kill, Recall, Retry, Settle, Span
+from millpond.core.crew import Crew
+from millpond.core.events import JobId, WorkerId
+from millpond.core.policy import NO_LIMITS, Policy
+from millpond.core.retrying import pause
+from millpond.core.watching import CHECK, cancelled, overdue, wake_up
 from millpond.core.worker_state import WorkerState
 
 
-class Scheduler:
+class Scheduler(Crew):
     """The state of a pool's work. See the module's rules."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.workers: dict[WorkerId, WorkerState] = {}
-        self.failure: object = None  # why no worker can be started any more
-        self.lost = 0
-        self._backlog = Backlog(policy)
-        self._idle: list[WorkerState] = []  # the last to work is the first to be given more
-        self._born = 0
-        self._failures = 0  # to start, in a row
-        self._most_failures = policy.starts
-        self._reason: object = None  # of the last of them
-        self._hopeless = False  # any start would end so
-        self._ever_ready = False
-        self._closing = False
-        self._now = 0.0
-        self._out: list[Command] = []
+        super().__init__(policy)
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Opened: self._opened,
-            Submitted: self._submitted,
-            Sized: self._sized,
-            Forgotten: self._forgotten,
-            Ready: self._ready,
-            Done: self._done,
-            Lost: self._lost,
-            Recalled: self._recalled,
-            Dropped: self._dropped,
-            Requeued: self._requeued,
-            Closing: self._closed,
-            Repopulated: self._opened,
-            Ticked: self._ticked,
+            events.Opened: self._opened,
+            events.Submitted: self._submitted,
+            events.Sized: self._sized,
+            events.Forgotten: self._forgotten,
+            events.Ready: self._ready,
+            events.Done: self._done,
+            events.Ended: self._ended,
+            events.Lost: self._lost,
+            events.Recalled: self._recalled,
+            events.Dropped: self._dropped,
+            events.Cancelled: self._cancelled,
+            events.Requeued: self._requeued,
+            events.Closing: self._closed,
+            events.Repopulated: self._opened,
+            events.Ticked: self._ticked,
         }
 
-    def handle(self, event: Event, now: float) -> list[Command]:
+    def handle(self, event: events.Event, now: float) -> list[Command]:
         """Take in one fact; return what is to be done about it, in order."""
         self._now = now
         out: list[Command] = []
@@ -89,10 +62,7 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When to say ``Ticked``, on the clock of ``now``; None if nothing depends on time."""
-        if self._backlog.queue or not self._idle:
-            return None
-        waits = [w.since + w.patience for w in self.workers.values() if w.hides_work()]
-        return min(waits, default=None)
+        return wake_up(self._backlog, self.workers.values(), bool(self._idle))
 
     def cost(self, job: JobId) -> float | None:
         """Seconds that a task of the job takes; None if none has been measured."""
@@ -103,7 +73,7 @@ class Scheduler:
     def quiet(self) -> bool:
         """Whether every worker is ready and nothing is queued or held."""
         return not self._backlog and all(
-            worker.ready and not worker.flight for worker in self.workers.values()
+            worker.ready and not worker.busy() for worker in self.workers.values()
         )
 
     def waits_for(self, workers: Collection[WorkerId]) -> bool:
@@ -117,36 +87,22 @@ class Scheduler:
 
     # What happens, one method an event ------------------------------------------------------------
 
-    def _opened(self, _event: Opened | Repopulated) -> None:
-        if isinstance(_event, Repopulated):
-            self.failure, self._failures, self._hopeless = None, 0, False
-        self._staff()
-
-    def _submitted(self, event: Submitted) -> None:
-        span = self._backlog.number(event.job, event.count, event.grain)
+    def _submitted(self, event: events.Submitted) -> None:
+        span = self._backlog.number(event.job, event.count, event.grain, event.limits)
         if self.failure is not None and not self._hopeless:
             self.failure, self._failures = None, 0
             self._staff()
-        if not self._unwanted(span):
-            self._backlog.append(span)
+        for part in self._wanted([span]):
+            self._backlog.append(part)
 
-    def _sized(self, event: Sized) -> None:
+    def _sized(self, event: events.Sized) -> None:
         if event.job in self._backlog.gauges:
             self._backlog.gauges[event.job].size = event.size
 
-    def _forgotten(self, event: Forgotten) -> None:
+    def _forgotten(self, event: events.Forgotten) -> None:
         self._backlog.forget(event.job)
 
-    def _ready(self, event: Ready) -> None:
-        worker = self.workers.get(event.worker)
-        if worker is None or worker.ready:
-            return
-        worker.ready = self._ever_ready = True
-        self._failures, self._most_failures = 0, self.policy.restarts
-        if not worker.retiring:
-            self._idle.append(worker)
-
-    def _done(self, event: Done) -> None:
+    def _done(self, event: events.Done) -> None:
         worker = self.workers.get(event.worker)
         if worker is None:
             return
@@ -160,29 +116,63 @@ class Scheduler:
             gauge = gauges.get(span.job)
             if gauge is not None:
                 gauge.measured(each, span.stop - span.start)
-            self._out.append(Settle(*span))
+        self._answer(answered, event.again)
         worker.progressed(self._now, event.seconds, self.policy.patience)
         if not worker.flight and not worker.retiring:
             self._idle.append(worker)
 
-    def _recalled(self, event: Recalled) -> None:
+    def _ended(self, event: events.Ended) -> None:
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        if any(seq not in worker.open for seq in event.seqs):
+            self._out.append(Kill(worker.id))
+            return
+        self._answer([worker.open.pop(seq).span for seq in event.seqs], event.again)
+
+    def _answer(self, answered: Iterable[Span], again: Collection[int]) -> None:
+        """Settle what was answered, but for tasks that failed and may run again."""
+        offset = 0
+        for job, start, stop in answered:
+            begin = start
+            for index in range(start, stop) if again else ():
+                if offset + index - start in again and self._try_again(Span(job, index, index + 1)):
+                    if begin < index:
+                        self._out.append(Settle(job, begin, index))
+                    self._out.append(Retry(job, index, answered=True))
+                    begin = index + 1
+            if begin < stop:
+                self._out.append(Settle(job, begin, stop))
+            offset += stop - start
+
+    def _try_again(self, span: Span) -> bool:
+        """Queue a task that failed once more, for later, if it may run again and somebody wants it."""
+        wanted, _ = self._backlog.wanted(span)
+        seconds = pause(self._backlog.gauges[span.job], span.start) if wanted else None
+        if seconds is None or self.failure is not None:
+            return False
+        self._backlog.delay(span, self._now + seconds)
+        return True
+
+    def _recalled(self, event: events.Recalled) -> None:
         worker = self.workers.get(event.worker)
         if worker is None or not worker.recalling:
             return
         worker.recalling = False
-        worker.patience *= 2
-        worker.since = self._now
+        worker.patience = 2 * max(worker.patience, event.elapsed)
+        worker.since = self._now - event.elapsed
         self._take_back(worker.give_back(event.seq))
+        worker.check = self._now + CHECK if cancelled(worker, self._backlog) else None
         if not worker.flight and not worker.retiring and worker not in self._idle:
             self._idle.append(worker)
 
-    def _lost(self, event: Lost) -> None:
+    def _lost(self, event: events.Lost) -> None:
         worker = self.workers.pop(event.worker, None)
         if worker is None:
             return
         if worker in self._idle:
             self._idle.remove(worker)
-        if worker.flight or not worker.retiring:
+        if (worker.busy() or not worker.retiring) and not event.meant:
             self.lost += 1
         if event.failed:
             self._failures += 1
@@ -194,105 +184,83 @@ class Scheduler:
         if self._failures >= self._most_failures and not self.workers:
             self._give_up(self._reason)
 
-    def _redistribute(self, worker: WorkerState, event: Lost) -> None:
+    def _redistribute(self, worker: WorkerState, event: events.Lost) -> None:
         """Blame the task that the dead worker was in; queue the others again, before all else.
 
         Where tasks may run only once there are no slices: several suspects were being unpickled, not run.
         """
-        finished, suspects, unbegun = worker.split(event.first, event.stop)
+        begun, unbegun = worker.split_open(max(event.reach, event.stop))
+        finished, suspects, rest = worker.split(event.first, event.stop)
         alone = sum(span.stop - span.start for span in suspects) == 1
-        for span in suspects:
-            if alone:
-                self._out.append(Settle(*span, event.detail))
-            elif not self._unwanted(span):
-                self._backlog.suspect(span)
-        for span in finished:  # they ran, and their answers died with the worker
+        for seq, span in begun:
+            self._fail(span, event, blamed=event.first <= seq < event.stop)
+        for span in suspects if alone else ():
+            self._fail(span, event)
+        for span in () if alone else self._wanted(suspects):
+            self._backlog.suspect(span)
+        for span in self._wanted(finished):  # they ran, and their answers died with the worker
             if self.policy.at_most_once or worker.alone:
                 self._out.append(Settle(*span, event.detail))
-            elif not self._unwanted(span):
+            else:
                 self._backlog.suspect(span)
-        self._take_back(unbegun)
+        self._take_back(rest + unbegun)
 
-    def _take_back(self, spans: list[Span]) -> None:
-        """Queue again, before all else, what a worker did not do; unless nobody wants it any more."""
-        self._backlog.put_back([span for span in spans if not self._unwanted(span)])
+    def _fail(self, span: Span, event: events.Lost, blamed: bool = True) -> None:
+        """A task ended with its worker: it is run again if it may be, or that is its outcome."""
+        gauge = self._backlog.gauges.get(span.job)
+        limits = NO_LIMITS if gauge is None else gauge.limits
+        may = limits.after_timeout if event.meant and blamed else limits.after_death
+        if may and self._try_again(span):
+            self._out.append(Retry(span.job, span.start, answered=False))
+        else:
+            self._out.append(Settle(*span, event.detail, blamed))
 
-    def _unwanted(self, span: Span) -> bool:
-        """Settle tasks that nobody wants any more, or that no worker can be had for; say whether so."""
-        wanted = self._backlog.wants(span.job)
-        if wanted and self.failure is None:
-            return False
-        self._out.append(Settle(*span, self.failure if wanted else DROPPED))
-        return True
-
-    def _dropped(self, event: Dropped) -> None:
+    def _dropped(self, event: events.Dropped) -> None:
         self._out += [Settle(*span, DROPPED) for span in self._backlog.drop(event.job)]
 
-    def _requeued(self, event: Requeued) -> None:
+    def _cancelled(self, event: events.Cancelled) -> None:
+        removed = self._backlog.cancel(Span(*event))
+        self._out += [Settle(*span, DROPPED) for span in removed]
+        for worker in self.workers.values():
+            seqs = [
+                seq
+                for seq, (span, _) in worker.open.items()
+                if span.job == event.job and event.start <= span.start < event.stop
+            ]
+            if seqs:
+                self._out.append(Abandon(worker.id, seqs))
+            worker.check = self._now
+            self._check(worker)
+
+    def _requeued(self, event: events.Requeued) -> None:
         self._take_back([Span(event.job, event.start, event.stop)])
 
-    def _closed(self, _event: Closing) -> None:
+    def _closed(self, _event: events.Closing) -> None:
         self._closing = True
 
-    def _ticked(self, _event: Ticked) -> None:
+    def _ticked(self, _event: events.Ticked) -> None:
+        for worker in self.workers.values():
+            self._check(worker)
+            late = overdue(worker, self._backlog, self._now)
+            if late is not None:
+                self._recall(worker, *late)
         if self._backlog.queue or not self._idle:
             return
         for worker in self.workers.values():
             if worker.hides_work() and worker.since + worker.patience <= self._now:
-                worker.recalling = True
-                self._out.append(Recall(worker.id))
+                self._recall(worker)
 
-    # What follows from it -------------------------------------------------------------------------
-
-    def _staff(self) -> None:
-        """Start workers up to the pool's number, unless starting has shown to be hopeless."""
-        hopeless = self._failures >= self._most_failures or self.failure is not None
-        if hopeless or (self._closing and not self._backlog):
+    def _check(self, worker: WorkerState) -> None:
+        """End a worker that is in a task which was cancelled; it may have to be looked at again."""
+        if worker.check is None or worker.check > self._now or worker.recalling:
             return
-        while len(self.workers) < self.policy.workers:
-            self._born += 1
-            self.workers[self._born] = WorkerState(self._born, self.policy.patience)
-            self._out.append(Start(self._born))
+        unwanted = cancelled(worker, self._backlog)
+        worker.check = None
+        if unwanted:
+            self._recall(worker, unwanted)
 
-    def _give_up(self, cause: object) -> None:
-        """No worker can be had: what waits ends with the reason; what comes tries again if there is hope."""
-        self.failure = cause
-        self._out += [Settle(*span, cause) for span in self._backlog.clear()]
-
-    def _stop_if_over(self) -> None:
-        busy = self._backlog or any(worker.flight for worker in self.workers.values())
-        if busy or not self._closing:
-            return
-        for worker in self.workers.values():
-            if not worker.retiring:
-                self._retire(worker)
-        self._idle.clear()
-
-    def _retire(self, worker: WorkerState) -> None:
-        worker.retiring = True
-        self._out.append(Stop(worker.id))
-
-    def _assign(self) -> None:
-        """Give the backlog's head to whoever should have it, until nobody should."""
-        backlog, most = self._backlog, self.policy.max_chunks
-        while backlog.suspects and self._idle:
-            first = self._idle.pop()
-            first.chunks += 1
-            self._send(first, [backlog.suspects.popleft()], alone=True)
-        while backlog.queue:
-            worker = worker_for(backlog, self.workers.values(), self._idle, self.policy)
-            if worker is None:
-                break
-            if not worker.flight:
-                self._idle.remove(worker)
-            budget = max(self.policy.target - worker.load, 0.0)
-            spans, used = backlog.take(budget, None if most is None else most - worker.chunks)
-            worker.chunks += used
-            self._send(worker, spans)
-
-    def _send(self, worker: WorkerState, spans: list[Span], alone: bool = False) -> None:
-        worker.alone = alone
-        seq = worker.hold(spans, {} if alone else self._backlog.gauges, self._now)
-        self._out.append(Send(worker.id, seq, spans, alone))
-        if self.policy.max_chunks is not None and worker.chunks >= self.policy.max_chunks:
-            self._retire(worker)
+    def _recall(
+        self, worker: WorkerState, unwanted: Collection[tuple[int, int]] = (), limit: float = 0.0
+    ) -> None:
+        worker.recalling = True
+        self._out.append(Recall(worker.id, (*unwanted,), limit))

@@ -26,12 +26,19 @@ class Held(NamedTuple):
         return Held(self.seq + skip, span, keep, self.cost, self.size)
 
 
+class Opened(NamedTuple):
+    """A coroutine in a worker's hands."""
+
+    span: Span
+    since: float
+
+
 class WorkerState:
     """A worker, from the order to start it until its end has been handled."""
 
     __slots__ = (
-        "alone", "bytes", "chunks", "ends", "flight", "id", "load", "next_seq", "patience", "ready", "recalling",
-        "retiring", "since", "unmeasured",
+        "alone", "bytes", "check", "chunks", "ends", "flight", "id", "load", "next_seq", "open", "patience",
+        "ready", "recalling", "retiring", "since", "unmeasured",
     )  # fmt: skip
 
     def __init__(self, number: WorkerId, patience: float) -> None:
@@ -41,6 +48,8 @@ class WorkerState:
         self.recalling = False  # it was asked to give back what it has not begun
         self.flight: deque[Held] = deque()  # sent and not answered, in the order of their numbers
         self.ends: deque[int] = deque()  # where each chunk of the flight ends
+        self.open: dict[int, Opened] = {}  # coroutines sent and not answered, by their numbers
+        self.check: float | None = None  # when to see whether it is in a task that was cancelled
         self.alone = False  # what it runs is under suspicion
         self.next_seq = 0
         self.load = 0.0  # seconds that the flight is expected to take
@@ -58,7 +67,12 @@ class WorkerState:
         """Whether tasks wait behind the one that it runs."""
         if self.recalling or not self.flight:
             return False
-        return len(self.flight) > 1 or self.flight[0].count > 1
+        first = self.flight[0]
+        return len(self.flight) > 1 or first.count > 1 or any(seq > first.seq for seq in self.open)
+
+    def busy(self) -> bool:
+        """Whether it holds tasks."""
+        return bool(self.flight or self.open)
 
     def hold(self, spans: list[Span], gauges: dict[JobId, Gauge], now: float) -> int:
         """Take on a chunk; return the worker's number of its first task."""
@@ -74,6 +88,15 @@ class WorkerState:
             self._weigh(held, +1)
         self.ends.append(self.next_seq)
         return first
+
+    def hold_open(self, span: Span, now: float) -> int:
+        """Take on coroutines; return the worker's number of the first."""
+        seq = self.next_seq
+        job, start, stop = span
+        for index in range(start, stop):
+            self.open[self.next_seq] = Opened(Span(job, index, index + 1), now)
+            self.next_seq += 1
+        return seq
 
     def answered(self, seq: int, count: int) -> list[Span] | None:
         """Let go of ``count`` tasks from ``seq`` on; None if these are not the next ones."""
@@ -111,7 +134,11 @@ class WorkerState:
 
     def give_back(self, seq: int) -> list[Span]:
         """Let go of every task from ``seq`` on."""
-        spans = []
+        spans = [
+            self.open.pop(number).span
+            for number in sorted(self.open, reverse=True)
+            if number >= seq
+        ]
         while self.ends and self.ends[-1] > seq:
             self.ends.pop()
         if seq > (self.ends[-1] if self.ends else 0):
@@ -132,6 +159,12 @@ class WorkerState:
         unbegun = self.give_back(stop)
         suspects = self.give_back(first)
         return [held.span for held in self.flight], suspects, unbegun
+
+    def split_open(self, reach: int) -> tuple[list[tuple[int, Span]], list[Span]]:
+        """Let go of the coroutines: those before ``reach``, with their numbers, and the others."""
+        held, self.open = self.open, {}
+        begun = [(seq, span) for seq, (span, _) in held.items() if seq < reach]
+        return begun, [span for seq, (span, _) in held.items() if seq >= reach]
 
     def _end(self, seq: int) -> None:
         """Chunks that end before ``seq`` have been answered."""

@@ -11,6 +11,7 @@ from millpond.testing.failures import AbortTests, ErrorTests
 from millpond.testing.isolation import MixedTravelTests, TravelTests
 from millpond.testing.lazy import LazyInBackgroundTests, LazyTests
 from millpond.testing.lifecycle import EndingWithWorkTests, LifecycleTests
+from millpond.testing.nesting import NestingTests
 from millpond.testing.programs import ProgramTests
 from millpond.testing.recycling import InitializerTests, RecyclingTests
 from millpond.testing.results import PendingResultTests, ResultTests
@@ -25,8 +26,9 @@ class BackendTests(
 
 
 class ConcurrentBackendTests(
-    BackendTests, PendingResultTests, LazyInBackgroundTests, EndingWithWorkTests, ConcurrencyTests
-):
+    BackendTests, PendingResultTests, LazyInBackgroundTests, EndingWithWorkTests, ConcurrencyTests,
+    NestingTests,
+):  # fmt: skip
     """For backends whose tasks run beside the caller."""
 
 

@@ -83,7 +83,7 @@ class DeathTests(Suite):
     def test_one_death_among_sixty_costs_one_task(
         self, pool: Pool, how: str, chunksize: int | None
     ) -> None:
-        options = {} if chunksize is None else {"chunksize": chunksize}
+        options: Any = {} if chunksize is None else {"chunksize": chunksize}
         got = outcomes(
             pool.imap(rows.die_on_17 if how == "SIGKILL" else rows.exit_on_17, range(60), **options)
         )

@@ -6,6 +6,7 @@ As in `tasks`, importing this costs a worker nothing of pytest.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import millpond
 from millpond.testing import tasks
@@ -77,3 +78,23 @@ def child_exitcode(code: int) -> int | None:
     child.start()
     child.join()
     return child.exitcode
+
+
+def inside(func: Any, *args: Any) -> Any:
+    """Call the function in a pool of one worker that this task makes."""
+    with millpond.Pool(1, backend="processes") as pool:
+        return pool.apply(func, args)
+
+
+def workers_inside(depth: int) -> int:
+    """How many workers a pool has by default, so many pools of two further inside."""
+    if not depth:
+        with millpond.Pool() as pool:
+            return pool._processes
+    with millpond.Pool(2) as pool:
+        return pool.apply(workers_inside, (depth - 1,))
+
+
+def dive() -> Any:
+    """Make a pool of which a task makes a pool of which a task ..."""
+    return inside(dive)

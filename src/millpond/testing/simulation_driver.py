@@ -96,8 +96,8 @@ class SimulatedDriver:
                 self.ledger.started(worker, self.world.workers[-1])
             case Send():
                 self._send(command)
-            case Recall(worker):
-                self.backend.recall(worker)
+            case Recall(worker, unwanted, limit):
+                self.backend.recall(worker, unwanted, limit)
             case Stop(worker):
                 self.backend.stop(worker)
             case Kill(worker):

@@ -9,6 +9,7 @@ from unittest import mock
 
 from millpond import pool
 from millpond.backends import registry
+from millpond.backends.places import Staff
 from millpond.engine import Engine
 from millpond.pool import Pool
 from millpond.testing.simulation_world import SimulatedBackend, World
@@ -30,6 +31,7 @@ class SimulatedPool(Pool):
             start: registry.Start,
             initializer: Callable[..., object] | None,
             initargs: tuple[Any, ...],
+            _staff: Staff = Staff(1),  # noqa: B008
         ) -> registry.Choice:
             backend = SimulatedBackend(self.world, Settings(initializer, initargs))
             return registry.Choice("simulated", backend, reason="asked for")

@@ -144,7 +144,7 @@ class SimulatedProcess:
     """What a context's ``Process`` is, in the simulated world."""
 
     def __init__(self, world: World, args: tuple[Any, ...]) -> None:
-        endpoint, self._settings = args
+        endpoint, self._settings, _ = args
         self.world = world
         self.number = world.next_number()
         self.name = f"SimulatedProcess-{self.number}"

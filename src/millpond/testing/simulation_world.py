@@ -191,6 +191,7 @@ class SimulatedBackend(ProcessBackend):
         self.world = world
         self._woken = False
 
+        self._now = world.nanoseconds
         lookout: Any = self._lookout
         lookout._epoll = _ShuffledPoll(lookout._epoll, world)
         lookout.wake = self._wake

@@ -57,6 +57,8 @@ def dumps(
         if refusal is None:
             raise
         raise refusal from None
+    finally:
+        refusal = None  # its traceback holds this frame, and with it the callers'
 
 
 def dumps_plain(obj: object, *, names: Names | None = None) -> bytes:

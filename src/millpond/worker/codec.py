@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from millpond.worker.conduct import Conducted
 from millpond.worker.frames import Buffer
 from millpond.worker.outcome import PLAIN, PROTOCOL, pack, unpack
 
@@ -114,7 +115,8 @@ def encode_by_value(function: Any) -> bytes:
 
     from millpond.worker.by_value import dumps_by_value
 
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    source = function.function if type(function) is Conducted else function
+    module = sys.modules.get(getattr(source, "__module__", None) or "")
     if module is None or module.__name__ == "__main__":
         return dumps_by_value(function, main_importable=False)
     cloudpickle.register_pickle_by_value(module)

@@ -25,9 +25,9 @@ _HEADER: Final = struct.Struct("<HBBIQQd")  # magic, kind, flags, count, seq, le
 HEADER_SIZE: Final = _HEADER.size
 
 # Kinds, to the worker and from it.
-CHUNK, FORGET, STOP, READY, DONE, FAILED, CALL = range(1, 8)
-# Flags of DONE.
-PLAIN, MIXED = range(2)
+CHUNK, FORGET, STOP, READY, DONE, FAILED, CALL, ENDED, CANCEL, LOG = range(1, 11)
+# Flags of DONE and ENDED, to be added up.
+PLAIN, MIXED, AGAIN = range(3)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -121,7 +121,7 @@ class Decoder:
     @staticmethod
     def _header(data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
         magic, kind, flags, count, seq, length, seconds = _HEADER.unpack_from(data, at)
-        if magic != MAGIC or length > LARGEST or not CHUNK <= kind <= CALL:
+        if magic != MAGIC or length > LARGEST or not CHUNK <= kind <= LOG:
             raise ProtocolError(
                 "bytes on a worker's channel are no frame: something else wrote there"
             )

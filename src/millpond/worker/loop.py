@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice, starmap
 from time import monotonic_ns
 from typing import Any, Final, NamedTuple
 
-from millpond.worker import frames
+from millpond.worker import frames, place, seeding
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
+from millpond.worker.conduct import Conducted
 from millpond.worker.outcome import (
+    AGAIN,
     PLAIN,
     Sealed,
+    asks_again,
     encode_batch,
     seal_error,
     seal_missing,
@@ -72,11 +75,13 @@ class Worker:
         self._seq = 0  # of the next task
         self._outcomes: list[Any] = []  # of the tasks before it, not sent yet
         self._mixed = False
+        self._again = False  # one of them asks for another run
         self._spent = 0  # nanoseconds that they took
+        self._retry_on: tuple[type[BaseException], ...] = ()  # of the part that is being run
 
     def run(self) -> None:
         """Until the parent says stop, or is gone."""
-        if not self._initialize():
+        if not _initialize(self._settings, self._channel):
             return
         self._channel.send(frames.encode(frames.READY))
         while True:
@@ -92,28 +97,19 @@ class Worker:
                 elif frame.kind == frames.STOP:
                     return
 
-    def _initialize(self) -> bool:
-        if self._settings.initializer is None:
-            return True
-        try:
-            self._settings.initializer(*self._settings.initargs)
-        except BaseException as exception:
-            sealed = seal_error(exception)
-            self._channel.send(frames.encode(frames.FAILED, [sealed.data], flags=sealed.tag))
-            return False
-        return True
-
-    def _run_chunk(self, frame: frames.Frame) -> None:
+    def _run_chunk(self, frame: frames.Frame, parts: Sequence[Part] = ()) -> None:
         page = self._page
         page[TIME] = monotonic_ns()
         page[WORD] = word(frame.seq, min(frame.count, MOST), DECODING)
-        for part in decode_chunk(frame.body):
+        for part in parts or decode_chunk(frame.body):
             count = part.tasks
             stop = self._seq + count
             function = self._function(part)
             if type(function) is Sealed:
                 self._outcomes, self._mixed = [function] * count, True
                 self._seq = stop
+            elif type(function) is Conducted:
+                self._run_conducted(function, part)
             elif part.plain is not None and part.grain > 1 and not self._settings.at_most_once:
                 self._run_slices(function, part)
             else:
@@ -124,6 +120,11 @@ class Worker:
 
     def _run_call(self, frame: frames.Frame) -> None:
         """The straight line for one call of a function that is here: its job's number is in ``count``."""
+        function = self._functions[frame.count]
+        if type(function) in _INDIRECT:
+            part = Part(frame.count, CALL, 0, 1, None, None, [frame.body])
+            self._run_chunk(frame._replace(count=1), [part])
+            return
         page = self._page
         begin = page[TIME] = monotonic_ns()
         page[WORD] = self._seq * STEP + ONE + DECODING
@@ -133,7 +134,7 @@ class Worker:
         try:
             args, kwds = decode_argument(frame.body)
             page[WORD] = self._seq * STEP + ONE + RUNNING
-            value = self._functions[frame.count](*args, **kwds)
+            value = function(*args, **kwds)
         except BaseException as exception:
             self._add_error(exception, skip=1)
             exception.__traceback__ = None
@@ -156,8 +157,22 @@ class Worker:
 
     # One at a time --------------------------------------------------------------------------------
 
-    def _run_each(self, function: Any, part: Part) -> None:
-        """Run the tasks of a part, each noted on the slate."""
+    def _run_conducted(self, conducted: Conducted, part: Part) -> None:
+        """Run the tasks of a part as their job's conduct says."""
+        function, conduct = conducted
+        self._retry_on = conduct.retry_on
+        if conduct.seed is None:
+            self._run_each(function, part)
+        else:
+            before = part.first - self._seq
+            index = (lambda: 0) if part.style == CALL else (lambda: before + self._seq)
+            with seeding.Borrowed():
+                function = seeding.Seeded(function, conduct.seed, index, alone=True)
+                self._run_each(function, part, skip=3)
+        self._retry_on = ()
+
+    def _run_each(self, function: Any, part: Part, skip: int = 2) -> None:
+        """Run the tasks of a part, each noted on the slate; ``skip`` frames of a traceback are ours."""
         page = self._page
         items = part.plain if part.plain is not None else part.blobs
         encoded = part.plain is None
@@ -178,7 +193,7 @@ class Worker:
                     page[WORD] += RUNNING - DECODING
                 value = call(function, item)
             except BaseException as exception:
-                self._add_error(exception, skip=2)
+                self._add_error(exception, skip)
                 exception.__traceback__ = None
             else:
                 self._add(value)
@@ -198,7 +213,11 @@ class Worker:
 
     def _add_error(self, exception: BaseException, skip: int) -> None:
         self._page[WORD] = self._seq * STEP + ONE + ENCODING
-        self._outcomes.append(seal_error(exception, skip))
+        sealed = seal_error(exception, skip)
+        if asks_again(exception, self._retry_on):
+            sealed.tag |= AGAIN
+            self._again = True
+        self._outcomes.append(sealed)
         self._mixed = True
         self._seq += 1
         self._page[WORD] = self._seq * STEP + IDLE
@@ -275,13 +294,25 @@ class Worker:
         frame = frames.encode(
             frames.DONE,
             body,
-            flags=frames.MIXED if self._mixed else frames.PLAIN,
+            flags=frames.MIXED + self._again * frames.AGAIN if self._mixed else frames.PLAIN,
             count=count,
             seq=self._seq - count,
             seconds=self._spent / 1e9,
         )
-        self._outcomes, self._mixed, self._spent = [], False, 0
+        self._outcomes, self._mixed, self._again, self._spent = [], False, False, 0
         self._channel.send(frame)
+
+
+def _initialize(settings: Settings, channel: WorkerChannel) -> bool:
+    """Call the initializer; say whether it went well."""
+    if settings.initializer is not None:
+        try:
+            settings.initializer(*settings.initargs)
+        except BaseException as exception:
+            sealed = seal_error(exception)
+            channel.send(frames.encode(frames.FAILED, [sealed.data], flags=sealed.tag))
+            return False
+    return True
 
 
 def _apply(function: Any, item: Any) -> Any:
@@ -298,9 +329,13 @@ def _star(function: Any, item: Any) -> Any:
 
 _CALLS: Final = {CALL: _apply, MAP: _map, STAR: _star}
 
+_INDIRECT: Final = frozenset({Conducted, Sealed})
+"""Types of what is kept as a job's function and cannot simply be called."""
 
-def serve(endpoint: Any, settings: Settings) -> None:
+
+def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     """The target of a worker process."""
+    place.take(own)  # a process of another library's context has not done it before
     # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.
     signal.signal(signal.SIGINT, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

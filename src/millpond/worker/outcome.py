@@ -21,6 +21,8 @@ PROTOCOL: Final = 5
 
 # What a sealed outcome is.
 VALUE, ERROR, ABORTED, REFUSED, MISSING = range(5)
+AGAIN: Final = 16
+"""Added to that: the task failed in a way after which it may be run again."""
 
 
 class Value:
@@ -36,12 +38,13 @@ class Value:
 
 
 class Error:
-    """An exception that was not encoded."""
+    """An exception that was not encoded; ``again``: the task that raised it may be run again."""
 
-    __slots__ = ("exception",)
+    __slots__ = ("again", "exception")
 
-    def __init__(self, exception: BaseException) -> None:
+    def __init__(self, exception: BaseException, again: bool = False) -> None:
         self.exception = exception
+        self.again = again
 
     def open(self) -> Any:
         raise self.exception
@@ -59,7 +62,7 @@ class Sealed:
     def open(self) -> Any:
         if self.tag == VALUE:
             return pickle.loads(self.data)
-        raise rebuild_error(self.tag, self.data)
+        raise rebuild_error(self.tag & ~AGAIN, self.data)
 
 
 Outcome = Value | Error | Sealed
@@ -72,6 +75,28 @@ class Mixed(list[Any]):
 def take(outcome: Any) -> Any:
     """The value of an entry of a batch; raises what its task raised."""
     return outcome if type(outcome) in PLAIN else outcome.open()
+
+
+def asks_again(exception: BaseException, retry_on: tuple[type[BaseException], ...]) -> bool:
+    """Whether a task that raised this may be run again; runs no code of the user's.
+
+    An exception that is no ``Exception`` is tested as what it is, and as the ``TaskAborted`` that stands for
+    it, but not as the bases of that: a task that calls ``sys.exit()`` does not ask for another run.
+    """
+    classes = type(exception).__mro__
+    if not issubclass(classes[0], Exception):
+        classes += (errors.TaskAborted,)
+    return any(kind is wanted for wanted in retry_on for kind in classes)
+
+
+def offsets_again(batch: Sequence[Any]) -> tuple[int, ...]:
+    """Where in a batch the outcomes are whose tasks may be run again."""
+    return tuple(
+        offset
+        for offset, outcome in enumerate(batch)
+        if (type(outcome) is Sealed and outcome.tag & AGAIN)
+        or (type(outcome) is Error and outcome.again)
+    )
 
 
 def seal_value(value: object) -> Sealed:

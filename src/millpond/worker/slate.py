@@ -3,6 +3,9 @@
 One writer a word, each word eight aligned bytes, stored at once. The worker writes the time, then one word
 that says all: the number of a task, how many run as one slice, and the phase. The parent writes the two
 words of a recall, and only while the worker is stopped, so that "not begun" stays true until it reads them.
+
+A worker that holds coroutines has begun many tasks at once: each has a row, and ``NEXT`` is the first
+coroutine that it has not begun. The word then names the one that is being stepped.
 """
 
 from __future__ import annotations
@@ -10,9 +13,17 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
-SIZE: Final = mmap.PAGESIZE
+TIME, WORD, RECALLED_FROM, RECALLED_TO, NEXT = range(5)
 
-TIME, WORD, RECALLED_FROM, RECALLED_TO = range(4)
+ROWS: Final = 2048
+"""Coroutines that a worker can hold at once."""
+FIRST_ROW: Final = 8
+"""The word at which their rows begin: each the number of a coroutine plus one, and when it began."""
+TAIL: Final = 9 * 4096
+"""The byte from which on the last of the worker's stderr is kept."""
+FAULT: Final = TAIL + 4096
+"""The byte from which on faulthandler writes; beyond what is mapped."""
+SIZE: Final = FAULT
 
 # Phases, the lowest bits of WORD.
 IDLE, DECODING, RUNNING, ENCODING = range(4)
@@ -49,6 +60,17 @@ class Slate:
     def began(self) -> int:
         """When the task that it is in began, in nanoseconds of the monotonic clock."""
         return self.words[TIME]
+
+    def unbegun(self) -> int:
+        """The first task that it has not begun; it begins them in the order of their numbers."""
+        return max(self.read()[1], self.words[NEXT])
+
+    def begun(self) -> dict[int, int]:
+        """The coroutines that it has begun and not answered, and when each began, as ``began`` has it."""
+        with self.words[FIRST_ROW : FIRST_ROW + 2 * ROWS] as rows:
+            words = rows.tolist()
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return {number - 1: began for number, began in pairs if number}
 
     def recall(self, start: int, stop: int) -> None:
         """Forbid the worker to begin the tasks ``start`` to ``stop``. It must be stopped meanwhile."""

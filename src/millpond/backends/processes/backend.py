@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import select
+import time
 import weakref
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from millpond.backends.base import Report, Work, WorkerInfo
 from millpond.backends.processes.child import Child
-from millpond.backends.processes.death import Death, StartFailure
+from millpond.backends.processes.death import Death, Late, StartFailure, Unwanted
 from millpond.backends.processes.ending import end_all
 from millpond.backends.processes.lookout import Lookout
 from millpond.backends.processes.packing import ProcessPacking
 from millpond.core.commands import Span
-from millpond.core.events import Done, Lost, Ready, Recalled, WorkerId
+from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.errors import ProtocolError
 from millpond.worker import frames
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
-from millpond.worker.outcome import decode_batch
-from millpond.worker.slate import RUNNING
+from millpond.worker.outcome import decode_batch, offsets_again
+from millpond.worker.place import Place
+from millpond.worker.slate import IDLE, RUNNING
 
 _LARGE = 1 << 16
 """Bytes of a function from which on workers are told at once when it is no longer needed."""
@@ -31,12 +34,16 @@ _live: weakref.WeakSet[ProcessBackend] = weakref.WeakSet()
 
 
 class ProcessBackend:
-    """Workers are processes of ``context``; ``server`` starts them where it is not None."""
+    """Workers are processes of ``context``; ``server`` starts them where it is not None.
+
+    ``places``: one for each worker; one that replaces another takes its place.
+    """
 
     def __init__(
         self,
         context: Any,
         settings: Settings,
+        places: Sequence[Place] = (Place({}),),
         *,
         main_importable: bool = True,
         server: Any = None,
@@ -44,13 +51,16 @@ class ProcessBackend:
     ) -> None:
         self._context = context
         self._settings = settings
+        self._places = places
         self._server = server
         self._owned = owned  # the server is this backend's alone
         self._children: dict[WorkerId, Child] = {}
         self._reports: list[Report] = []
         self._lookout = Lookout()
+        self._now = time.monotonic_ns
         self.packing = ProcessPacking(main_importable)
         self.bells = self._lookout
+        self.kills = True
         _live.add(self)
 
     # Work -----------------------------------------------------------------------------------------
@@ -84,7 +94,11 @@ class ProcessBackend:
     # Workers --------------------------------------------------------------------------------------
 
     def start(self, worker: WorkerId) -> None:
-        child = Child.start(worker, self._context, self._settings, self._server)
+        taken = {child.slot for child in self._children.values()}
+        slot = next(number for number in count() if number not in taken)
+        place = self._places[slot % len(self._places)]
+        child = Child.start(worker, self._context, self._settings, place, self._server)
+        child.slot = slot
         self._children[worker] = child
         watch = self._lookout.watch
         watch(child.channel.fileno(), lambda events: self._on_channel(child, events))
@@ -102,19 +116,34 @@ class ProcessBackend:
         if child is not None:
             child.process.kill()
 
-    def recall(self, worker: WorkerId) -> None:
+    def recall(
+        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+    ) -> None:
         child = self._children.get(worker)
         if child is None:
             return
         with child.stopped() as stopped:
-            _, seq, phase = child.slate.read()
+            first, stop, phase = child.slate.read()
+            seq = child.slate.unbegun()
+            elapsed = 0.0 if phase == IDLE else (self._now() - child.slate.began()) / 1e9
+            if elapsed >= limit and any(a < stop and first < b for a, b in unwanted):
+                child.condemned = Late(limit) if limit else Unwanted()
+                child.process.kill()
+                return
             if stopped and phase == RUNNING and not child.writing:
                 self._take(child, child.channel.receive())
                 child.slate.recall(seq, child.next_seq)
             else:
                 # It cannot be stopped just now, or is no slower than its arguments: nothing is taken back.
                 seq = child.next_seq
-        self._reports.append(Report(Recalled(worker, seq)))
+        self._reports.append(Report(Recalled(worker, seq, elapsed)))
+
+    def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None:
+        child = self._children.get(worker)
+        if child is None:
+            return
+        for seq in seqs:
+            child.write(self._lookout, frames.encode(frames.CANCEL, seq=seq))
 
     def info(self, worker: WorkerId) -> WorkerInfo:
         child = self._children.get(worker)
@@ -151,9 +180,12 @@ class ProcessBackend:
     def _take(self, child: Child, received: list[Frame]) -> None:
         for frame in received:
             if frame.kind == frames.DONE:
-                batch = decode_batch(frame.body, frame.flags == frames.MIXED)
-                event = Done(child.id, frame.seq, frame.count, frame.seconds)
+                batch = decode_batch(frame.body, frame.flags != frames.PLAIN)
+                again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
+                event = Done(child.id, frame.seq, frame.count, frame.seconds, again)
                 self._reports.append(Report(event, batch))
+            elif frame.kind == frames.ENDED:
+                self._reports.append(_ended(child.id, frame))
             elif frame.kind == frames.READY:
                 child.ready = True
                 self._reports.append(Report(Ready(child.id)))
@@ -171,12 +203,14 @@ class ProcessBackend:
             pass  # what it sent after that is nothing
         self._lookout.unwatch(child.channel.fileno())
         first, stop, phase = child.slate.read()
-        detail: Any = Death(child.process.pid, child.exit_status(), phase)
+        detail: Any = child.condemned or Death(child.process.pid, child.exit_status(), phase)
         if not child.ready:
             initializer = self._settings.initializer
-            detail = StartFailure(detail.pid, detail.exitcode, initializer, child.failed)
+            status = child.exit_status()
+            detail = StartFailure(child.process.pid, status, initializer, child.failed)
         event = Lost(child.id, first, stop, detail, not child.ready, child.failed is not None)
-        self._reports.append(Report(event))
+        meant, reach = child.condemned is not None, child.slate.unbegun()
+        self._reports.append(Report(event._replace(meant=meant, reach=reach)))
         child.close()
         child.process.join(0)  # multiprocessing's list of children lets go of it
 
@@ -200,6 +234,15 @@ class ProcessBackend:
             child.close()
         self._children.clear()
         self._lookout.close()
+
+
+def _ended(worker: WorkerId, frame: Frame) -> Report:
+    """The coroutines that a frame says have ended."""
+    body = memoryview(frame.body)
+    seqs = tuple(body[: 8 * frame.count].cast("Q"))
+    batch = decode_batch(body[8 * frame.count :], frame.flags != frames.PLAIN)
+    again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
+    return Report(Ended(worker, seqs, again), batch)
 
 
 def _abandon_all() -> None:

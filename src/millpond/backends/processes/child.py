@@ -13,11 +13,13 @@ from typing import Any
 from millpond.backends.base import WorkerInfo
 from millpond.backends.processes.channel import ParentChannel
 from millpond.backends.processes.lookout import Lookout
+from millpond.backends.processes.starting.terms import terms_of
 from millpond.core.events import WorkerId
 from millpond.worker import frames
 from millpond.worker.channel import Endpoint
 from millpond.worker.frames import Buffer
 from millpond.worker.loop import Settings, serve
+from millpond.worker.place import Place
 from millpond.worker.slate import IDLE, SIZE, Slate
 
 _QUIET = frozenset({signal.SIGINT})
@@ -33,12 +35,14 @@ class Child:
         self, number: WorkerId, process: Any, channel: ParentChannel, slate: Slate
     ) -> None:
         self.id = number
+        self.slot = 0  # whose place it has
         self.process = process
         self.channel = channel
         self.slate = slate
         self.sentinel: int | None = getattr(process, "sentinel", None)
         self.ready = False
         self.failed: tuple[int, bytes] | None = None  # its initializer's error
+        self.condemned: Any = None  # why it was killed by order
         self.stopping = False  # it ends by itself
         self.writing = False  # its outbox waits for room
         self.next_seq = 0  # the number that the next task sent to it will have
@@ -46,7 +50,9 @@ class Child:
         self._stale: list[int] = []  # jobs whose function it need not keep
 
     @classmethod
-    def start(cls, number: WorkerId, context: Any, settings: Settings, server: Any) -> Child:
+    def start(
+        cls, number: WorkerId, context: Any, settings: Settings, place: Place, server: Any
+    ) -> Child:
         """Start a process. Raises OSError, and leaves nothing then."""
         with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
             ours, its = socket.socketpair()
@@ -57,12 +63,14 @@ class Child:
             slate = Slate(page)
             mine.callback(slate.close)
             endpoint = Endpoint(its.fileno(), page)
-            process = context.Process(target=serve, args=(endpoint, settings), daemon=True)
+            process = context.Process(target=serve, args=(endpoint, settings, place), daemon=True)
             process.name = process.name.replace("Process", "PoolWorker")
-            process._blocked = _QUIET
-            process._returns = False
+            terms = terms_of(process)
+            terms.blocked = _QUIET
+            terms.place = place
+            terms.returns = False
             if server is not None:
-                process._server = server
+                terms.server = server
             process.start()
             mine.pop_all()
             return cls(number, process, ParentChannel(ours), slate)

@@ -30,6 +30,56 @@ class Death:
             message, pid=self.pid, exitcode=self.exitcode, phase=self.phase, task=index
         )
 
+    def bystander(self, work: Work, index: int) -> errors.WorkerDied:
+        """What the caller of another coroutine that it had begun gets."""
+        return bystander(
+            f"worker {self.pid} {errors.describe_exit(self.exitcode)} while it ran another coroutine "
+            f"beside {describe_task(work, index)}",
+            self.pid, self.exitcode, index,
+        )  # fmt: skip
+
+
+def bystander(message: str, pid: int | None, exitcode: int | None, index: int) -> errors.WorkerDied:
+    """The error of a coroutine that had begun and is not to blame for its worker's end."""
+    return errors.WorkerDied(
+        message, pid=pid, exitcode=exitcode, phase="running", task=index, blamed=False
+    )
+
+
+class Late:
+    """A worker was killed for the task that it was in ran too long."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+
+    def error(self, work: Work, index: int) -> errors.TaskTimeout:
+        """What the caller of the task gets."""
+        return errors.TaskTimeout(
+            f"{describe_task(work, index)} ran longer than its limit of {self._limit:g} s; its worker was "
+            "killed and replaced"
+        )
+
+    def bystander(self, work: Work, index: int) -> errors.WorkerDied:
+        """What the caller of another coroutine in that worker gets."""
+        return bystander(
+            f"{describe_task(work, index)} was lost: another coroutine blocked its event loop longer than "
+            f"{self._limit:g} s, and the worker was killed",
+            None, None, index,
+        )  # fmt: skip
+
+
+class Unwanted:
+    """A worker was killed for the task that it was in was cancelled."""
+
+    def error(self, work: Work, index: int) -> BaseException:
+        """What tasks of that slice get that cannot run again."""
+        return errors.WorkerDied(
+            f"{describe_task(work, index)} was lost: a task that ran with it was cancelled",
+            phase="running", task=index, blamed=False,
+        )  # fmt: skip
+
+    bystander = error
+
 
 class StartFailure:
     """A worker ended before it could take tasks."""

@@ -13,10 +13,10 @@
 What they share: ``popen.py`` is what a parent holds of a child (pidfd, exit status), ``binding.py``
 ties a child's life to its parent's, ``payload.py`` is what travels to a child that is no copy,
 ``main_module.py`` what becomes of ``__main__`` there, ``surroundings.py`` the environment of a
-served child, ``outcome_file.py`` and ``returned.py`` how a Process's result comes back,
-``standard.py`` what of multiprocessing's private parts is used. A server comes to be in
-``births.py``, a fresh one by ``commands.py``, imports what ``preloading.py`` says, and is spoken to
-through ``conversation.py``.
+served child, ``terms.py`` what is kept of a process, ``outcome_file.py`` and ``returned.py`` how
+its result comes back, ``standard.py`` what of multiprocessing's private parts is used. A server
+comes to be in ``births.py``, a fresh one by ``commands.py``, imports what ``preloading.py`` says,
+and is spoken to through ``conversation.py``.
 
 Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is
 passed to a child has no fd number below 3; a start either happens or raises and leaves nothing
@@ -27,6 +27,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from millpond.backends.processes.starting.terms import terms_of
+
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 def launch(process_obj: BaseProcess, method: str) -> Popen:
     """Start ``process_obj`` by the start method, or through the server that was set on it."""
-    server = vars(process_obj).get("_server")
+    server = terms_of(process_obj).server
     if server is not None or method == "forkserver":
         from millpond.backends.processes.starting.served import ServedPopen
 

@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from millpond.backends.processes.starting import binding, child, commands, preloading, standard
@@ -30,11 +30,11 @@ class Birth(NamedTuple):
     control: socket.socket
 
 
-def fork(inherited: Mapping[str, object]) -> Birth:
-    """A copy of this process that serves."""
+def fork(inherited: Mapping[str, object], first: Callable[[], object]) -> Birth:
+    """A copy of this process that serves, after it has called ``first``."""
     standard.util._flush_std_streams()
     binding.prepare()  # here, so that the next copy has it too
-    copy = _Copy(inherited)
+    copy = _Copy(inherited, first)
     ours, theirs = socket.socketpair()
     try:
         pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask), ALL_SIGNALS)
@@ -50,8 +50,9 @@ def fork(inherited: Mapping[str, object]) -> Birth:
 class _Copy:
     """What the copy knows of its parent; its lives as the server, and as each child."""
 
-    def __init__(self, inherited: Mapping[str, object]) -> None:
+    def __init__(self, inherited: Mapping[str, object], first: Callable[[], object]) -> None:
         self.inherited = inherited
+        self.first = first
         self.parent = os.getpid()
         self.parent_fd = os.pidfd_open(self.parent)
         self.collects = gc.isenabled()
@@ -67,6 +68,7 @@ class _Copy:
             self.mask = mask
             self.pid = os.getpid()
             if os.getppid() == self.parent:
+                self.first()
                 Server(control, self.parent_fd).serve(self.run_child)
             code = 0
         except Exception:

@@ -18,6 +18,7 @@ from millpond.backends.processes.starting import (
     surroundings,
 )
 from millpond.backends.processes.starting.server import Server, say_busy, settle_in
+from millpond.worker import place
 
 
 def spawned(orders: BinaryIO, parent_fd: int | None = None) -> NoReturn:
@@ -44,6 +45,7 @@ def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
     binding.prepare()
     control = socket.socket(fileno=control_fd)
     preloading.carry_out(facts, orders.fileno(), lambda: say_busy(control))
+    place.libraries()  # here, so that its children need not find them again
     orders.close()
     os.close(facts["tracker"])
     tracker._fd = None

@@ -21,6 +21,8 @@ from typing import Any, NoReturn
 from millpond.backends.processes.starting import main_module, payload, standard
 from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.backends.processes.starting.returned import leave
+from millpond.backends.processes.starting.terms import terms_of
+from millpond.worker import place
 from millpond.worker.outcome import seal_error
 
 _RUNS_EXIT_FUNCTIONS = hasattr(popen_fork, "atexit")
@@ -29,8 +31,7 @@ _RUNS_EXIT_FUNCTIONS = hasattr(popen_fork, "atexit")
 
 def enter(process_obj: BaseProcess, outcome: OutcomeFile | None, parent_fd: int | None) -> int:
     """Run the process in this child; its exit code."""
-    fields: dict[str, Any] = vars(process_obj)
-    fields["_outcome"] = outcome
+    terms_of(process_obj).outcome = outcome
     if outcome is not None:
         outcome.adopt()
     started: Any = process_obj
@@ -89,6 +90,8 @@ def run_sent(
         outcome.adopt()
     current._inheriting = True  # multiprocessing's mark: nothing may be started yet
     try:
+        if opening["place"] is not None:
+            place.take(opening["place"])
         if "preparation" in opening:
             standard.spawn.prepare(pickle.loads(opening["preparation"]))
         if opening.get("main") is not None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
 from millpond.backends.processes.starting import binding, child, interruptions
 from millpond.backends.processes.starting.interruptions import HANDLED
-from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.backends.processes.starting.popen import OwnChild, close_all, open_pidfd
+from millpond.backends.processes.starting.terms import terms_of
 
 
 def fork_sealed(in_child: Callable[[set[int]], NoReturn], signals: frozenset[int] = HANDLED) -> int:
@@ -39,9 +39,8 @@ class ForkPopen(OwnChild):
     method = "fork"
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        outcome: OutcomeFile | None = vars(process_obj).get("_outcome")
-        bound: bool = vars(process_obj).get("_bound", False)
-        blocked: Iterable[int] = vars(process_obj).get("_blocked", ())
+        terms = terms_of(process_obj)
+        outcome, bound = terms.outcome, terms.bound
         from_main = threading.current_thread() is threading.main_thread()
         if bound and from_main:
             binding.prepare()
@@ -58,7 +57,7 @@ class ForkPopen(OwnChild):
                     os.close(reader)
                 if bound:
                     binding.bind(parent, parent_fd, from_main_thread=from_main)
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask.union(blocked))
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask.union(terms.blocked))
                 code = child.enter(process_obj, outcome, parent_fd)
             finally:
                 child.leave_forked(code)

@@ -5,7 +5,7 @@ its children see the globals of now, and objects in ``inherited`` need no pickli
 ``Nursery.exec()`` is a fresh interpreter that has imported what this process has: the fork server.
 
     nursery = Nursery.fork({"initializer": initializer})
-    process._server = nursery           # any millpond Process, before its start()
+    terms_of(process).server = nursery  # any millpond Process, before its start()
     process.start()
 
 Rules: requests are serialised by one lock, which any thread may take, and bounded in time; a start
@@ -15,6 +15,7 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -23,7 +24,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from millpond.backends.processes.starting import births, payload, server
+from millpond.backends.processes.starting import births, payload, server, standard
 from millpond.backends.processes.starting.conversation import (
     Conversation,
     NurseryError,
@@ -72,10 +73,10 @@ class Nursery:
         _here.add(self)
 
     @classmethod
-    def fork(cls, inherited: Mapping[str, object]) -> Nursery:
-        """A copy of this process as it is now."""
+    def fork(cls, inherited: Mapping[str, object], first: Callable[[], object] = bool) -> Nursery:
+        """A copy of this process as it is now; there, ``first`` is called once."""
         with held():
-            return cls(births.fork(inherited), inherited)
+            return cls(births.fork(inherited, first), inherited)
 
     @classmethod
     def exec(cls, preload: Sequence[str] | None = None) -> Nursery:
@@ -136,7 +137,8 @@ class Nursery:
         """End the server and the children that are bound to this process; bounded."""
         if self._lock.acquire(timeout=_GRACE):
             try:
-                self._talk.send(server.REQUEST.pack(server.END, 0, 0), [])
+                with contextlib.suppress(OSError):  # it was retired: it knows
+                    self._talk.send(server.REQUEST.pack(server.END, 0, 0), [])
                 self._talk.listen(lambda: False, _GRACE)  # until it hangs up: how they ended
             except OSError:
                 pass
@@ -207,6 +209,8 @@ def fork_server() -> Nursery:
             _fork_server = None
         if _fork_server is None:
             _fork_server = Nursery.exec()
+            # At the very end of an exit, after the joins: Python warns of sockets that are open.
+            standard.util.Finalize(_fork_server, _fork_server._talk.let_go, exitpriority=-1000)
         return _fork_server
 
 

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from millpond.backends.processes.starting import main_module, standard
 from millpond.backends.processes.starting.interruptions import let_in
 from millpond.backends.processes.starting.outcome_file import OutcomeFile, unnamed_file, write_at
+from millpond.backends.processes.starting.terms import terms_of
 from millpond.worker import by_value
 
 Opening = dict[str, Any]
@@ -70,12 +71,13 @@ class Packer:
         return opening, self._pickled(main_importable=main is not None, names=None)
 
     def _opening(self) -> Opening:
-        fields = vars(self.process_obj)
-        outcome: OutcomeFile | None = fields.get("_outcome")
+        terms = terms_of(self.process_obj)
+        outcome = terms.outcome
         opening: Opening = {
             "parent": os.getpid(),
-            "bound": bool(fields.get("_bound")),
-            "blocked": set(fields.get("_blocked", ())),
+            "bound": terms.bound,
+            "blocked": set(terms.blocked),
+            "place": terms.place,
         }
         if outcome is not None and outcome.fd is not None:
             opening["outcome"] = self.duplicate_for_child(outcome.fd)
@@ -90,9 +92,7 @@ class Packer:
             standard.context.set_spawning_popen(None)
 
     def _pickled(self, *, main_importable: bool, names: by_value.Names | None) -> bytes:
-        fields = vars(self.process_obj)
         before = list(self.fds)
-        hidden = {name: fields.pop(name, None) for name in ("_server", "_outcome")}
         standard.context.set_spawning_popen(self)
         try:
             with let_in():
@@ -104,7 +104,6 @@ class Packer:
                 )
         finally:
             standard.context.set_spawning_popen(None)
-            fields.update(hidden)
 
 
 def write(opening: Opening, process_pickle: bytes, front: bytes = b"") -> int:

@@ -21,6 +21,8 @@ from millpond.backends.processes.starting import standard
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
+    from millpond.backends.processes.deadlines import Deadline
+
 UNKNOWN = 255
 """The exit code of a child whose status nobody can tell any more."""
 
@@ -86,6 +88,7 @@ class Popen:
         self.returncode: int | None = None
         self.exit_unknown = False
         self.finalizer: Any = None
+        self.deadline: Deadline | None = None  # where it may only run so long
         self._owner = os.getpid()
         # Re-entrant: a signal handler that asks for the exit code may interrupt the reaping.
         self._lock = threading.RLock()

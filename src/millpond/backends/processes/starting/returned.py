@@ -25,17 +25,28 @@ def captured(run: Callable[[], object], file: OutcomeFile) -> Callable[[], None]
 
 
 def leave(file: OutcomeFile, sealed: outcomes.Sealed) -> None:
-    """Write the outcome; a full disk or memory limit leaves none, which the parent reports."""
+    """Write the outcome; where there is no room for it (memory, a limit of file sizes), that.
+
+    Where there is no room even for this, or no file any more, none is left, which the parent reports.
+    """
     try:
-        file.write(bytes((sealed.tag,)), memoryview(sealed.data))
-    except OSError:
-        pass
+        _write(file, sealed)
+    except OSError as refusal:
+        lost = errors.TaskError(f"what the process returned or raised could not be kept: {refusal}")
+        try:
+            _write(file, outcomes.seal_error(lost))
+        except OSError:
+            pass
+
+
+def _write(file: OutcomeFile, sealed: outcomes.Sealed) -> None:
+    file.write(bytes((sealed.tag,)), memoryview(sealed.data))
 
 
 class Returned:
     """The outcome of a process that has ended: a value, or the ``error`` there was instead."""
 
-    def __init__(self, left: bytes | None, died: errors.WorkerDied) -> None:
+    def __init__(self, left: bytes | None, died: errors.MillpondError) -> None:
         self._value: Any = None
         self.error: BaseException | None = None
         if left is None:

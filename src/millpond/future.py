@@ -1,0 +1,93 @@
+"""``PoolFuture``: one call of an executor, with exactly the contract of ``concurrent.futures``.
+
+An ``AsyncResult`` but for ``cancel``, which gives up only what has not been sent. ``cancel`` and ``claim`` meet in
+one atomic step (``dict.setdefault``): whichever is first decides, and whoever asks later sees the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from millpond.concluding import CANCELLED, PENDING
+from millpond.interrupts import Deferral
+from millpond.results import AsyncResult
+
+if TYPE_CHECKING:
+    from millpond.engine import Engine
+
+__all__ = ["PoolFuture"]
+
+T = TypeVar("T")
+
+_SENT: Final = "SENT"
+
+
+class PoolFuture(AsyncResult[T]):
+    """See the module. Whoever waits in ``result`` or ``exception`` drives the pool."""
+
+    def __init__(self, engine: Engine, let_go: Callable[[PoolFuture[Any]], None]) -> None:
+        """``let_go`` is called when it is done and its callbacks have run."""
+        super().__init__(engine)
+        self._let_go = let_go
+
+    def cancel(self) -> bool:
+        """Give the call up if it has not been sent to a worker; whether it is cancelled.
+
+        The callbacks run here, before this returns.
+        """
+        if self._state != PENDING or self._fate(CANCELLED) != CANCELLED:
+            return self._state == CANCELLED
+        callbacks: list[Callable[[Any], object]] = []
+        try:
+            with Deferral(_nothing):
+                if self.__dict__.pop("_unsettled", None) is not None:
+                    with self._condition:
+                        callbacks, self._done_callbacks = self._done_callbacks, callbacks
+                    self._conclude(CANCELLED)
+                    self._engine.life.seat.nudge()  # who waits for it may be the one who drives
+        finally:
+            for callback in callbacks:
+                self.add_done_callback(callback)  # it is done: called at once
+        return True
+
+    def claim(self) -> bool:
+        """The call is to be sent; False if it was cancelled."""
+        self._sent = self._fate(_SENT) == _SENT
+        return self._sent
+
+    def settle(self, outcome: Any) -> None:
+        """The call has ended with this."""
+        if self._fate(_SENT) == _SENT:
+            super().settle(outcome)
+
+    def run_callbacks(self) -> None:
+        """On the callback thread. What they raise is logged."""
+        try:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
+        finally:
+            self._done_callbacks = []
+            self._leave()
+
+    def _fate(self, mine: str) -> str:
+        fate: str = self.__dict__.setdefault("_decided", mine)
+        return fate
+
+    def _conclude(self, state: str) -> None:
+        super()._conclude(state)
+        if not self._done_callbacks:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._let_go(self)
+        self._let_go = _nobody  # from here on it does not keep the pool alive
+        if self._parking is not None:
+            self._parking.wake()
+
+
+def _nobody(_: PoolFuture[Any]) -> None:
+    """It has left."""
+
+
+def _nothing() -> None:
+    """Ctrl-C has nobody to wake."""

@@ -1,0 +1,226 @@
+"""From the arguments of a Pool's method to a job that the engine has: each method has its counterpart here.
+
+Rules: what is wrong with the arguments is raised here, before any work; what cannot be pickled becomes the
+result's error, as in ``multiprocessing``; a call without options takes the short way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from millpond import awaiting
+from millpond.arguments import check_buffersize, check_chunksize, held, name_of
+from millpond.backends.base import Packing
+from millpond.core.policy import Policy
+from millpond.engine import Engine
+from millpond.errors import CannotKill
+from millpond.feeding import feed, is_async
+from millpond.iterators import IMapIterator
+from millpond.job import CallStream, Job, MapJob, StreamJob
+from millpond.options import NONE, Options, parse
+from millpond.results import AsyncResult, MapResult
+from millpond.worker.codec import CALL, MAP
+from millpond.worker.conduct import Conduct, Conducted
+from millpond.worker.outcome import Error
+
+_STREAMS: Final = 64
+"""Functions whose calls are kept together, so that what was measured of them is known at the next call."""
+_PLAIN: Final = Conduct()
+
+
+class Callbacks(NamedTuple):
+    """What a caller wants to be called when his call has ended."""
+
+    good: Any = None
+    bad: Any = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is one."""
+        return self.good is not None or self.bad is not None
+
+
+_SILENT: Final = Callbacks()
+
+
+class Submission:
+    """Where the calls of a pool come in."""
+
+    def __init__(self, engine: Engine, packing: Packing, policy: Policy, defaults: Options) -> None:
+        self.engine = engine
+        self.packing = packing
+        self._workers = policy.workers
+        self._recycling = policy.max_chunks is not None
+        self._defaults = defaults
+        self._calls: dict[Any, CallStream] = {}
+        self._calling = threading.Lock()
+        self._numbers = itertools.count()  # of calls that take their seed from the pool
+
+    # One call -------------------------------------------------------------------------------------
+
+    def call(
+        self, pool: Any, func: Any, args: Iterable[Any], kwds: Mapping[str, Any],
+        callbacks: Callbacks | None, given: Mapping[str, Any],
+    ) -> AsyncResult[Any]:  # fmt: skip
+        """``apply_async``."""
+        options = self._options(given) if given else self._defaults
+        if callbacks is None:
+            callbacks = _SILENT
+        result: AsyncResult[Any] = AsyncResult(self.engine, pool, *callbacks)
+        try:
+            payload = self.packing.argument(CALL, (tuple(args), dict(kwds)))
+            stream = self.stream(func, options)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            result.settle(Error(error))
+            return result
+        result._job = stream
+        self.engine.submit((stream, held(result, callbacks.wanted), payload))
+        return result
+
+    def stream(self, func: Any, options: Options = NONE) -> CallStream:
+        """Where calls of the function are gathered: one stream for each that pickles by reference."""
+        if options.seed is not None or not self.packing.keeps(func):
+            return self.new_stream(func, options)
+        key = func if options is NONE else (func, options)
+        try:
+            stream = self._calls.get(key)
+        except TypeError:  # options that cannot be hashed
+            return self.new_stream(func, options)
+        if stream is None:
+            with self._calling:
+                stream = self.new_stream(func, options)
+                stream.shared = True
+                self._calls[key] = stream
+                if len(self._calls) > _STREAMS:
+                    self.engine.retire(self._calls.pop(next(iter(self._calls))))
+        return stream
+
+    def new_stream(self, func: Any, options: Options = NONE) -> CallStream:
+        """A stream for calls of this function."""
+        if options is NONE:
+            stream = CallStream(self.packing.function(func), name_of(func))
+            stream.source = func
+            return stream
+        func, name = self._prepared(func, options), name_of(func)
+        stream = CallStream(self.packing.function(func), name)
+        self._set_up(stream, func, options)
+        return stream
+
+    # Many at once ---------------------------------------------------------------------------------
+
+    def map(
+        self, pool: Any, func: Any, iterable: Any, style: int, chunksize: int | None,
+        callbacks: Callbacks, given: Mapping[str, Any],
+    ) -> MapResult[list[Any]]:  # fmt: skip
+        """``map_async`` and ``starmap_async``."""
+        check_chunksize(chunksize)
+        options = self._options(given)
+        result: MapResult[list[Any]] = MapResult(self.engine, pool, *callbacks)
+        put = partial(self._put, result, func, style, chunksize, callbacks, options)
+        if is_async(iterable):
+            awaiting.gather(iterable, put, result)
+            return result
+        sized = hasattr(iterable, "__len__")
+        try:
+            put(list(iterable))
+        except Exception as error:
+            if not sized or isinstance(error, CannotKill):
+                raise
+            result.settle(Error(error))
+        return result
+
+    def _put(
+        self, result: MapResult[Any], func: Any, style: int, chunksize: int | None,
+        callbacks: Callbacks, options: Options, inputs: list[Any],
+    ) -> None:  # fmt: skip
+        """Submit a map whose input is all there."""
+        name = name_of(func)
+        func = self._prepared(func, options)
+        grain = chunksize or -(-len(inputs) // (4 * self._workers)) or 1
+        unit = grain if chunksize or self._recycling else 1
+        job = MapJob(self.packing.function(func), name, style, inputs, grain, unit)
+        self._set_up(job, func, options)
+        job.receiver = held(result, callbacks.wanted)
+        result._job = job
+        if not inputs:
+            result.settle_empty(job)
+            return
+        if options.progress:
+            result.watch = _watch(job, options)
+        self.engine.submit(job)
+        self.engine.ring()
+
+    # Bit by bit -----------------------------------------------------------------------------------
+
+    def stream_of(
+        self, iterators: type[IMapIterator[Any]], pool: Any, func: Any, iterable: Any,
+        chunksize: int | None, buffersize: int | None, given: Mapping[str, Any],
+    ) -> IMapIterator[Any]:  # fmt: skip
+        """``imap`` and ``imap_unordered``."""
+        check_chunksize(chunksize)
+        check_buffersize(buffersize)
+        options = self._options(given)
+        name = name_of(func)
+        func = self._prepared(func, options)
+        ordered = iterators is IMapIterator
+        job = StreamJob(self.packing.function(func), name, MAP, chunksize or 1, ordered)
+        self._set_up(job, func, options)
+        if buffersize is not None:
+            job.fixed_bound = max(buffersize, job.unit)
+        engine = self.engine
+        job.widen(None, engine.policy)
+        job.total = len(iterable) if hasattr(iterable, "__len__") else None
+        feed(
+            job,
+            iterable,
+            partial(self.packing.argument, MAP),
+            engine.ring,
+            threaded=engine.attended,
+        )
+        iterator = iterators(engine, job, pool)
+        if options.progress:
+            iterator.watch = _watch(job, options)
+        engine.submit(job)
+        engine.ring()
+        return iterator
+
+    # Options --------------------------------------------------------------------------------------
+
+    def _options(self, given: Mapping[str, Any]) -> Options:
+        options = parse(self._defaults, given)
+        if options.seed is not None and "seed" not in given:
+            options = options._replace(seed=(*options.seed, next(self._numbers)))
+        return options
+
+    def _prepared(self, func: Any, options: Options) -> Any:
+        """The function as the workers are to have it. Raises CannotKill for limits that nobody can keep."""
+        if options is NONE:
+            return func
+        conduct = options.conduct(is_async=False)
+        if options.timeout is not None and not self.engine.can_kill:
+            raise CannotKill(
+                f"timeout={options.timeout:g} cannot be kept: a thread cannot be killed; use backend='processes'"
+            )
+        return func if conduct == _PLAIN else Conducted(func, conduct)
+
+    @staticmethod
+    def _set_up(job: Job, func: Any, options: Options) -> None:
+        job.source = func
+        if options is NONE:
+            return
+        job.limits = options.limits(is_async=False)
+        job.on_error, job.fail_fast = options.on_error, options.fail_fast
+        if options.timeout is not None or type(func) is Conducted:
+            job.grain = 1  # each task is on the slate
+
+
+def _watch(job: Job, options: Options) -> Any:
+    from millpond.watch import progress
+
+    return progress.start(job, options.progress)
