@@ -69,9 +69,12 @@ if TYPE_CHECKING:
     from millpond.errors import TaskError as TaskError
     from millpond.errors import TaskTimeout as TaskTimeout
     from millpond.errors import WorkerDied as WorkerDied
+    from millpond.executor import PoolExecutor as PoolExecutor
+    from millpond.options import TaskOptions as TaskOptions
     from millpond.pool import Pool as Pool
     from millpond.process import Process as Process
     from millpond.results import AsyncResult as AsyncResult
+    from millpond.watch.snapshot import Snapshot as Snapshot
     from millpond.worker.seeding import rng as rng
 
     def get_context(method: str | None = None) -> BaseContext: ...
@@ -95,12 +98,17 @@ _ERRORS = (
 _HOMES = {
     "AsyncResult": "millpond.results",
     "Pool": "millpond.pool",
+    "PoolExecutor": "millpond.executor",
     "Process": "millpond.process",
+    "Snapshot": "millpond.watch.snapshot",
+    "TaskOptions": "millpond.options",
     "rng": "millpond.worker.seeding",
     **dict.fromkeys(_ERRORS, "millpond.errors"),
 }
 
-__all__ = [*_std.__all__, "AsyncResult", "__version__", "errors", "rng", "shutdown", *_ERRORS]  # noqa: PLE0604
+__all__ = [  # noqa: PLE0604
+    *_std.__all__, *_HOMES, "__version__", "errors", "shutdown",
+]  # fmt: skip
 
 
 def shutdown() -> None:

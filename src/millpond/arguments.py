@@ -12,13 +12,6 @@ from millpond.job import Held
 from millpond.results import AsyncResult
 
 
-def name_of(func: Any) -> str:
-    """A function's name for messages."""
-    func = getattr(func, "func", func)  # a functools.partial
-    name = getattr(func, "__qualname__", None) or type(func).__qualname__
-    return str(name)
-
-
 def check_count(processes: int | None) -> int:
     if processes is None:
         return cpus.available()

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from millpond.backends.base import Backend, Report
+from millpond import logs
+from millpond.backends.base import Backend, Logged, Report
 from millpond.backends.local import NoStart
 from millpond.core.commands import (
     DROPPED,
@@ -85,7 +86,11 @@ class Driver:
         while self._commands:
             self._perform(self._commands.popleft())
         while self._reports:
-            self.step(*self._reports.popleft())
+            event, batch = self._reports.popleft()
+            if isinstance(event, Logged):
+                logs.reissue(event.body)
+            else:
+                self.step(event, batch)
         if self._packing and self.scheduler.waits_for(self._packing):
             raise RuntimeError(
                 "a pickling hook waits for the pool, and every worker waits for what it pickles"

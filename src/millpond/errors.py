@@ -41,7 +41,9 @@ class WorkerDied(MillpondError):
     Attributes: ``pid``; ``exitcode`` (negative: the signal's number; None: unknown, somebody else
     reaped it); ``signal`` (its name, or None); ``phase`` (what it was doing); ``task`` (the index of
     the task in its call, or None); ``blamed`` (False: the worker died in another task that it ran at the same
-    time).
+    time); ``stderr`` (the last lines, at most 20, that Python code in the worker wrote to ``sys.stderr``);
+    ``stack`` (the Python stack of a worker that crashed, as faulthandler wrote it). The last two are "" where
+    there is nothing, and stand at the end of the message.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class WorkerDied(MillpondError):
         blamed: bool = True,
     ) -> None:
         super().__init__(message)
+        self.stderr = ""
+        self.stack = ""
         self.blamed = blamed
         self.pid = pid
         self.exitcode = exitcode

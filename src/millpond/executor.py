@@ -23,11 +23,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from millpond import errors
-from millpond.arguments import name_of
 from millpond.future import PoolFuture
 from millpond.job import CallStream
 from millpond.worker.batches import call_each
 from millpond.worker.codec import CALL
+from millpond.worker.conduct import name_of
 from millpond.worker.outcome import Error
 
 if TYPE_CHECKING:

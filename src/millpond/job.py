@@ -260,7 +260,8 @@ class StreamJob(Job):
             self.bound = max(self.bound, self.fixed_bound)
             return
         chunk = 1.0 if not cost else policy.target / cost
-        ahead = max(self.unit, min(4 * max(chunk, self.unit), AHEAD)) * policy.workers
+        ahead = max(self.unit, min(4 * max(chunk, self.unit), AHEAD), 2 * self.limits.slots)
+        ahead *= policy.workers
         if self.result_size * ahead > UNREAD:
             self.bound = max(self.unit * policy.workers, int(UNREAD / self.result_size))
         else:
@@ -294,7 +295,8 @@ class StreamJob(Job):
         self.announce()
 
     def finish(self) -> None:
-        """Deliver the input's error behind the last result, once."""
+        """The input has ended: it is known how much there was. Deliver its error behind the last result, once."""
+        self.total = self.pulled
         if self.failure is not None and self.settled == self.submitted == self.pulled:
             self.results.put(self.pulled, Mixed([InputError(self.failure)]))
             self.failure = None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from millpond import logs
+from millpond.backends.base import Logged
 from millpond.callbacks import CallbackThread
 from millpond.core.events import Closing
 from millpond.driver import Driver
@@ -83,10 +85,13 @@ class Life:
         if self.finished:
             return
         try:
-            self._driver.backend.close(grace)
+            left = self._driver.backend.close(grace)
         finally:
             self._driver.jobs.withdraw()
             self._finish()
+        for event, _ in left:
+            if isinstance(event, Logged):
+                logs.reissue(event.body)
 
     def _finish(self) -> None:
         self._driver.finished = True

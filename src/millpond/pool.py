@@ -169,7 +169,9 @@ class Pool(AsyncContext):
     ) -> AsyncResult[list[T]]:
         """``map`` that does not wait. An async iterable is pulled by the event loop that runs here."""
         callbacks = Callbacks(callback, error_callback)
-        return self._map(func, iterable, MAP, chunksize, callbacks, options)
+        result = self._map(func, iterable, MAP, chunksize, callbacks, options)
+        self._engine.ring()
+        return result
 
     def starmap_async(
         self,
@@ -182,7 +184,9 @@ class Pool(AsyncContext):
     ) -> AsyncResult[list[T]]:
         """``starmap`` that does not wait."""
         callbacks = Callbacks(callback, error_callback)
-        return self._map(func, iterable, STAR, chunksize, callbacks, options)
+        result = self._map(func, iterable, STAR, chunksize, callbacks, options)
+        self._engine.ring()
+        return result
 
     def _map(
         self,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from millpond import awaiting
-from millpond.arguments import check_buffersize, check_chunksize, held, name_of
+from millpond.arguments import check_buffersize, check_chunksize, held
 from millpond.backends.base import Packing
 from millpond.core.policy import Policy
 from millpond.engine import Engine
@@ -24,7 +24,7 @@ from millpond.job import CallStream, Job, MapJob, StreamJob
 from millpond.options import NONE, Options, parse
 from millpond.results import AsyncResult, MapResult
 from millpond.worker.codec import CALL, MAP
-from millpond.worker.conduct import Conduct, Conducted
+from millpond.worker.conduct import Conduct, Conducted, is_coroutine_function, name_of
 from millpond.worker.outcome import Error
 
 _STREAMS: Final = 64
@@ -67,7 +67,9 @@ class Submission:
         callbacks: Callbacks | None, given: Mapping[str, Any],
     ) -> AsyncResult[Any]:  # fmt: skip
         """``apply_async``."""
-        options = self._options(given) if given else self._defaults
+        options = self._defaults
+        if given or options is not NONE:
+            options = self._options(given)
         if callbacks is None:
             callbacks = _SILENT
         result: AsyncResult[Any] = AsyncResult(self.engine, pool, *callbacks)
@@ -103,10 +105,6 @@ class Submission:
 
     def new_stream(self, func: Any, options: Options = NONE) -> CallStream:
         """A stream for calls of this function."""
-        if options is NONE:
-            stream = CallStream(self.packing.function(func), name_of(func))
-            stream.source = func
-            return stream
         func, name = self._prepared(func, options), name_of(func)
         stream = CallStream(self.packing.function(func), name)
         self._set_up(stream, func, options)
@@ -124,7 +122,7 @@ class Submission:
         result: MapResult[list[Any]] = MapResult(self.engine, pool, *callbacks)
         put = partial(self._put, result, func, style, chunksize, callbacks, options)
         if is_async(iterable):
-            awaiting.gather(iterable, put, result)
+            awaiting.gather(iterable, partial(self._put_later, put), result)
             return result
         sized = hasattr(iterable, "__len__")
         try:
@@ -154,6 +152,9 @@ class Submission:
         if options.progress:
             result.watch = _watch(job, options)
         self.engine.submit(job)
+
+    def _put_later(self, put: Callable[[list[Any]], None], inputs: list[Any]) -> None:
+        put(inputs)
         self.engine.ring()
 
     # Bit by bit -----------------------------------------------------------------------------------
@@ -200,10 +201,11 @@ class Submission:
 
     def _prepared(self, func: Any, options: Options) -> Any:
         """The function as the workers are to have it. Raises CannotKill for limits that nobody can keep."""
-        if options is NONE:
+        is_async = is_coroutine_function(func)
+        if options is NONE and not is_async:
             return func
-        conduct = options.conduct(is_async=False)
-        if options.timeout is not None and not self.engine.can_kill:
+        conduct = options.conduct(is_async)
+        if options.timeout is not None and not is_async and not self.engine.can_kill:
             raise CannotKill(
                 f"timeout={options.timeout:g} cannot be kept: a thread cannot be killed; use backend='processes'"
             )
@@ -212,9 +214,10 @@ class Submission:
     @staticmethod
     def _set_up(job: Job, func: Any, options: Options) -> None:
         job.source = func
-        if options is NONE:
+        if options is NONE and type(func) is not Conducted:
             return
-        job.limits = options.limits(is_async=False)
+        is_async = type(func) is Conducted and func.conduct.slots > 0
+        job.limits = options.limits(is_async)
         job.on_error, job.fail_fast = options.on_error, options.fail_fast
         if options.timeout is not None or type(func) is Conducted:
             job.grain = 1  # each task is on the slate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from millpond.core.commands import Command, Kill, Settle, Span, Start
@@ -159,6 +160,24 @@ class KeepsIdleWorkersAfterADeath(Scheduler):
             super()._stop_if_over()
 
 
+class ForgetsPausedTasks(Scheduler):
+    """What waits for its next run is lost when a worker dies meanwhile."""
+
+    def _lost(self, event: Lost) -> None:
+        self._backlog.delayed.clear()
+        super()._lost(event)
+
+
+class CountsNoDeaths(Scheduler):
+    """A task whose worker died runs again, however often that was."""
+
+    def _fail(self, span: Span, event: Lost, blamed: bool = True) -> None:
+        gauge = self._backlog.gauges.get(span.job)
+        if gauge is not None:
+            gauge.runs.pop(span.start, None)
+        super()._fail(span, event, blamed)
+
+
 class JudgesBeforeReading(SimulatedBackend):
     """A dead worker's channel is not drained: answers that were sent are lost."""
 
@@ -177,6 +196,15 @@ class TakesBackWithoutAsking(SimulatedBackend):
         super().recall(worker, *unwanted)
 
 
+class KillsWhateverRuns(SimulatedBackend):
+    """By the time that a late worker is looked at, it is in another task, which is killed instead."""
+
+    def recall(
+        self, worker: int, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+    ) -> None:
+        super().recall(worker, [(0, 1 << 40)] if unwanted else (), 0.0)
+
+
 class TearsFrames(SimulatedBackend):
     """The rest of a frame that came in pieces is forgotten."""
 
@@ -189,8 +217,9 @@ SCHEDULERS = [
     ForgetsUnbegunTasks, BlamesTheNextTask, BlamesTheWholeSlice, SettlesTwice, NeverReplacesWorkers,
     StartsOneTooMany, LosesRecalledTasks, LosesTheLastChunk, ClosesTooEarly, LeavesDroppedTasks,
     DropsSuspects, ChargesTwice, BelievesEveryRecall, RunsAgainWhatMayRunOnce, KeepsIdleWorkersAfterADeath,
+    ForgetsPausedTasks, CountsNoDeaths,
 ]  # fmt: skip
-BACKENDS = [JudgesBeforeReading, TakesBackWithoutAsking, TearsFrames]
+BACKENDS = [JudgesBeforeReading, TakesBackWithoutAsking, KillsWhateverRuns, TearsFrames]
 
 
 def rehearsal_with(bug: type) -> type[Rehearsal]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from millpond.core.policy import Policy
 from millpond.testing.simulation import Rehearsal, rehearse
-from millpond.testing.simulation_machine import SimulationMachine
+from millpond.testing.simulation_machine import LimitedMachine, SimulationMachine
 from tests.core import planted
 
 SEEDS = 60  # in which the real code must show no bug
@@ -24,8 +26,9 @@ FIXED = settings(
 )
 
 
-def test_whatever_happens_nothing_is_lost_or_doubled_and_all_ends() -> None:
-    run_state_machine_as_test(SimulationMachine, settings=FIXED)
+@pytest.mark.parametrize("machine", [SimulationMachine, LimitedMachine])
+def test_whatever_happens_nothing_is_lost_or_doubled_and_all_ends(machine: Any) -> None:
+    run_state_machine_as_test(machine, settings=FIXED)
 
 
 @pytest.mark.parametrize("start", range(0, SEEDS, 20))
@@ -44,12 +47,20 @@ def test_a_planted_bug_is_found(bug: type) -> None:
     assert note == f"replay with rehearse({seed}, 120)"
 
 
-def test_hypothesis_finds_a_planted_bug() -> None:
-    class Machine(SimulationMachine):
-        rehearsal_type = planted.rehearsal_with(planted.BlamesTheWholeSlice)
+@pytest.mark.parametrize(
+    ("machine", "bug", "complaint"),
+    [
+        (SimulationMachine, planted.BlamesTheWholeSlice, "blamed for a death of another's doing"),
+        (LimitedMachine, planted.KillsWhateverRuns, "was ended, and nobody wanted that"),
+        (LimitedMachine, planted.CountsNoDeaths, "has too many runs"),
+    ],
+)
+def test_hypothesis_finds_a_planted_bug(machine: Any, bug: type, complaint: str) -> None:
+    class Machine(machine):  # type: ignore[misc]
+        rehearsal_type = planted.rehearsal_with(bug)
 
     quick = settings(FIXED, phases=[Phase.generate], print_blob=False, max_examples=2000)
-    with pytest.raises(AssertionError, match="blamed for a death of another's doing"):
+    with pytest.raises(AssertionError, match=complaint):
         run_state_machine_as_test(Machine, settings=quick)
 
 
@@ -80,9 +91,12 @@ def test_the_world_sees_what_it_is_there_for() -> None:
     class Told(Rehearsal):
         def _handle(self, event: object, batch: object = None) -> None:
             seen.add(type(event).__name__)
+            seen.add(type(getattr(event, "detail", None)).__name__)
             super()._handle(event, batch)  # type: ignore[arg-type]
             if self.scheduler._backlog.suspects:
                 seen.add("a suspect waits")
+            if self.scheduler._backlog.delayed:
+                seen.add("a pause")
             if self.scheduler.failure is not None:
                 seen.add("given up")
 
@@ -95,9 +109,9 @@ def test_the_world_sees_what_it_is_there_for() -> None:
     for seed in range(SEEDS):
         rehearse(seed, rehearsal_type=Told)
     assert seen >= {
-        "Closing", "Done", "Dropped", "Forgotten", "Kill", "Lost", "Opened", "Ready", "Recall", "Recalled",
-        "Repopulated", "Send", "Sized", "Start", "Stop", "Submitted", "Ticked", "a suspect runs alone",
-        "a suspect waits", "given up",
+        "Cancelled", "Closing", "Done", "Dropped", "Forgotten", "Kill", "Late", "Lost", "Opened", "Ready",
+        "Recall", "Recalled", "Repopulated", "Retry", "Send", "Sized", "Start", "Stop", "Submitted", "Ticked",
+        "Unwanted", "a pause", "a suspect runs alone", "a suspect waits", "given up",
     }  # fmt: skip
 
 

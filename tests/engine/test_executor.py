@@ -129,6 +129,8 @@ def test_a_forked_copy_is_told(pool: Pool) -> None:
 # --- who keeps what ------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dropped_executor_keeps_its_pool_until_its_work_is_done(tmp_path: Path) -> None:
     gate, journal = tmp_path / "gate", tmp_path / "journal"
     pool = Pool(1)
@@ -142,9 +144,18 @@ def test_a_dropped_executor_keeps_its_pool_until_its_work_is_done(tmp_path: Path
     assert future.result(SOON) is None
     tasks.wait_until(lambda: tasks.executions(journal) == 1, "the other ran too")
     assert future.result() is None
-    kept = alive()
-    if kept is not None:  # nobody holds it any more: it may be gone already
-        kept.terminate()
+    del future
+
+
+@pytest.mark.filterwarnings("ignore:unclosed running:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_future_does_not_keep_the_pool_when_it_is_done() -> None:
+    pool = Pool(1)
+    alive = weakref.ref(pool)
+    future = PoolExecutor(pool).submit(abs, -3)
+    assert future.result(SOON) == 3
+    del pool
+    tasks.wait_until(lambda: gc.collect() >= 0 and alive() is None, "the pool is collected")
 
 
 def test_results_are_not_kept(pool: Pool) -> None:

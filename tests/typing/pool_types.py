@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import assert_type
 
 import millpond
-from millpond import Pool
+from millpond import Pool, Snapshot, TaskOptions
 from millpond.pool import AsyncResult, IMapIterator, ThreadPool
 
 
@@ -110,6 +110,41 @@ def life() -> None:
 
 def pool_is_a_class(kept: Pool | None, made: type[Pool]) -> bool:
     return isinstance(kept, Pool) and isinstance(kept, made)
+
+
+def options(pool: Pool) -> None:
+    def told(snapshot: Snapshot) -> None:
+        assert_type(snapshot.total, int | None)
+        assert_type(snapshot.rate, float)
+
+    limits: TaskOptions = {"timeout": 1.5, "retries": 2, "backoff": 0.5, "seed": 7}
+    assert_type(pool.map(count, ["a"], **limits), list[int])
+    assert_type(pool.map(count, ["a"], 3, timeout=None, retry_on=OSError), list[int])
+    assert_type(pool.starmap(scale, [(1.5, 2)], retry_on=(OSError, ValueError)), list[float])
+    assert_type(pool.apply(count, ("a",), timeout=1), int)
+    assert_type(pool.apply_async(count, ("a",), retries=1), AsyncResult[int])
+    assert_type(pool.map_async(count, ["a"], fail_fast=True), AsyncResult[list[int]])
+    assert_type(pool.imap(count, words(), buffersize=5, progress=told), IMapIterator[int])
+    assert_type(list(pool.imap_unordered(count, words(), progress="words")), list[int])
+    assert_type(pool.submit(count, "a"), AsyncResult[int])
+    assert_type(Pool(2, **limits), Pool)
+    assert_type(Pool(2, None, (), 3, on_error="skip", concurrency=10, progress=True), Pool)
+
+
+def executors(pool: Pool) -> None:
+    executor: concurrent.futures.Executor = pool.executor
+    assert_type(executor.submit(count, "a").result(), int)
+    for number in pool.executor.map(count, words(), timeout=1.5):
+        assert_type(number, int)
+
+
+def wrong_options(pool: Pool) -> None:
+    """Each line is an error, as in ``mistakes``."""
+    pool.map(count, ["a"], retires=1)  # type: ignore[call-arg]
+    pool.map(count, ["a"], timeout="1")  # type: ignore[arg-type]
+    pool.apply(count, ("a",), on_error="ignore")  # type: ignore[arg-type]
+    pool.imap(count, ["a"], retry_on="OSError")  # type: ignore[arg-type]
+    Pool(fail_fast=1)  # type: ignore[arg-type]
 
 
 def mistakes(pool: Pool) -> None:

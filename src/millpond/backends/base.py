@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from millpond.core.commands import Span
 from millpond.core.events import Event, WorkerId
+from millpond.worker.frames import Buffer
 
 
 class Work(Protocol):
@@ -27,10 +28,16 @@ class Work(Protocol):
     def refuse(self, index: int, error: BaseException) -> None: ...
 
 
+class Logged(NamedTuple):
+    """A worker logged a record (``worker.records``)."""
+
+    body: Buffer
+
+
 class Report(NamedTuple):
     """Something happened; ``batch`` has the outcomes that came with it."""
 
-    event: Event
+    event: Event | Logged
     batch: list[Any] | None = None
 
 
@@ -95,7 +102,7 @@ class Backend(Protocol):
     def kill(self, worker: WorkerId) -> None: ...
     def poll(self, timeout: float | None) -> Sequence[Report]: ...
     def info(self, worker: WorkerId) -> WorkerInfo: ...
-    # Every worker is gone when it returns. Raises CannotKill.
-    def close(self, grace: float) -> None: ...
+    # Every worker is gone when it returns what they had logged. Raises CannotKill.
+    def close(self, grace: float) -> Sequence[Report]: ...
     @property
     def processes(self) -> Sequence[Any]: ...  # for ``Pool._pool``

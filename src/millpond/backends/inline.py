@@ -12,7 +12,7 @@ from millpond import interrupts
 from millpond.backends import local
 from millpond.backends.base import Report, Work, WorkerInfo
 from millpond.core.commands import Span
-from millpond.core.events import Done, Event, Lost, Ready, Recalled, WorkerId
+from millpond.core.events import Done, Ended, Event, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
 from millpond.worker.conduct import Conducted
 from millpond.worker.loop import Settings
@@ -73,7 +73,7 @@ class InlineBackend:
             self._reports.append(Report(Recalled(worker, mine[0])))
 
     def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None:
-        pass  # there are no coroutines
+        pass  # one is run to its end before anybody else can say anything
 
     def forget(self, work: Work) -> None:
         pass  # nothing is kept
@@ -91,7 +91,10 @@ class InlineBackend:
             outcome = self._run_conducted(task) if type(task[0]) is Conducted else self._run(task)
             seconds = interrupts.clock() - begin
             again = (0,) if type(outcome) is Error and outcome.again else ()
-            self._reports.append(Report(Done(worker, seq, 1, seconds, again), Mixed([outcome])))
+            done: Event = Done(worker, seq, 1, seconds, again)
+            if type(task[0]) is Conducted and task[0].conduct.slots:
+                done = Ended(worker, (seq,), again)
+            self._reports.append(Report(done, Mixed([outcome])))
         elif not self._reports:
             time.sleep(_PAUSE)  # somebody waits for what another thread does, a callback
         reports = list(self._reports)
@@ -100,18 +103,26 @@ class InlineBackend:
 
     def _run_conducted(self, task: local.Task) -> Value | Error:
         function: Any = task[0]
-        if function.conduct.seed is None:
+        if function.conduct.seed is None or function.conduct.slots:
             return self._run(task)
         with Borrowed():  # outside of where Ctrl-C raises, so that it is sure to be given back
             return self._run(task)
 
-    @staticmethod
-    def _run(task: local.Task) -> Value | Error:
+    def _run(self, task: local.Task) -> Value | Error:
         try:
             with interrupts.Allowed():
-                return local.run(*task, alone=True)
+                return self._task(task)
         except KeyboardInterrupt as interrupt:  # at the task's edge; it comes again after the step
             return Error(local.aborted(interrupt))
+
+    @staticmethod
+    def _task(task: local.Task) -> Value | Error:
+        if type(task[0]) is not Conducted or not task[0].conduct.slots:
+            return local.run(*task, alone=True)
+        from millpond.backends.coroutines import run_one  # asyncio is large
+
+        outcome: Value | Error = run_one(task)
+        return outcome
 
     def info(self, worker: WorkerId) -> WorkerInfo:
         return WorkerInfo(os.getpid(), None, None)
@@ -121,6 +132,7 @@ class InlineBackend:
         """There are none."""
         return []
 
-    def close(self, grace: float) -> None:
+    def close(self, grace: float) -> Sequence[Report]:
         self._tasks.clear()
         self._reports.clear()
+        return ()

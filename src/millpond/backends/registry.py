@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from millpond import cpus
+from millpond import cpus, logs
 from millpond.backends.places import Staff, describe, places
 from millpond.worker.loop import Settings
 from millpond.worker.place import Place, libraries, limit
@@ -63,7 +63,7 @@ def choose(
     """Make the backend that was asked for. Raises ValueError for a name that there is not."""
     settings = Settings(initializer, initargs)
     if name is None or name == "processes":
-        return _processes(start, settings, places(staff))
+        return _processes(start, settings._replace(levels=logs.levels()), places(staff))
     if start.asked or staff.cpus or staff.blas_threads is not None:
         raise ValueError(
             f"backend={name!r} starts no processes; "

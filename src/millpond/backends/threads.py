@@ -8,21 +8,27 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millpond import cpus
 from millpond.backends import local
 from millpond.backends.base import Report, Work, WorkerInfo
 from millpond.core.commands import Span
-from millpond.core.events import Done, Lost, Ready, Recalled, WorkerId
+from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
+from millpond.worker.conduct import Conducted
 from millpond.worker.loop import Settings
-from millpond.worker.outcome import Error, Mixed
+from millpond.worker.outcome import Error, Mixed, offsets_again
+
+if TYPE_CHECKING:
+    from millpond.backends.coroutines import LocalCoroutines
 
 Task = local.Task
 
 _CANNOT = "a thread cannot be killed; use backend='processes' for tasks that may need it"
 _STOP: Task = (print, -1, None, 0)
+_ALL = -1
+"""Stands for every coroutine of a worker."""
 
 
 class _Worker(threading.Thread):
@@ -45,6 +51,8 @@ class _Worker(threading.Thread):
         self.seq = 0  # of the task that it is in, or was in last
         self.next_seq = 0  # that the next task given to it will have
         self.begun: float | None = None  # since when it is in a task
+        self.coroutines: LocalCoroutines | None = None  # from the first one on
+        self.unwanted: deque[int] = deque()  # coroutines that need not go on
 
     def run(self) -> None:
         post = self.reports.put
@@ -57,14 +65,20 @@ class _Worker(threading.Thread):
                 post(Report(Lost(self.id, 0, 0, cause, failed=True, hopeless=True)))
                 return
         post(Report(Ready(self.id)))
-        while True:
-            self.more.acquire()
+        while not (self.coroutines is not None and self.coroutines.over):
+            self._await_more()
             try:
                 self.seq, task = self.tasks.popleft()
             except IndexError:
                 continue  # it was recalled
             if task is _STOP:
-                break
+                if self.coroutines is None:
+                    break
+                self.coroutines.stopping = True
+                continue
+            if type(task[0]) is Conducted and task[0].conduct.slots:
+                self._hold(task)
+                continue
             self.begun = begin = time.monotonic()
             outcome = local.run(*task)
             self.begun = task = None  # type: ignore[assignment]
@@ -72,7 +86,40 @@ class _Worker(threading.Thread):
             again = (0,) if type(outcome) is Error and outcome.again else ()
             post(Report(Done(self.id, self.seq, 1, seconds, again), Mixed([outcome])))
             outcome = None  # type: ignore[assignment]
+        if self.coroutines is not None:
+            self.coroutines.close()
         post(Report(Lost(self.id, self.seq, self.seq)))
+
+    def _await_more(self) -> None:
+        """Until there may be a task, or no coroutine is left where no more will come."""
+        coroutines = self.coroutines
+        if coroutines is None:
+            self.more.acquire()
+            return
+        while not self.more.acquire(blocking=False):
+            while self.unwanted:
+                seq = self.unwanted.popleft()
+                for number in list(coroutines.open) if seq == _ALL else [seq]:
+                    coroutines.cancel(number)
+            coroutines.run()
+            if coroutines.over:
+                return
+
+    def _hold(self, task: Task) -> None:
+        if self.coroutines is None:
+            from millpond.backends.coroutines import LocalCoroutines  # asyncio is large
+
+            self.coroutines = LocalCoroutines(self._ended)
+        self.coroutines.hold(task, self.seq)
+
+    def _ended(self, seqs: list[int], outcomes: list[Any]) -> None:
+        event = Ended(self.id, seqs, offsets_again(outcomes))
+        self.reports.put(Report(event, Mixed(outcomes)))
+
+    def rouse(self) -> None:
+        """There is something new. Any thread."""
+        if self.coroutines is not None:
+            self.coroutines.wake()
 
     @property
     def pid(self) -> int:
@@ -136,6 +183,7 @@ class ThreadBackend:
         thread.next_seq = seq + len(tasks)
         thread.tasks.extend(enumerate(tasks, seq))
         thread.more.release(len(tasks))
+        thread.rouse()
         return 0
 
     def recall(
@@ -151,7 +199,9 @@ class ThreadBackend:
         self._reports.put(Report(Recalled(worker, seq)))
 
     def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None:
-        pass  # there are no coroutines
+        thread = self._workers[worker]
+        thread.unwanted.extend(seqs)
+        thread.rouse()
 
     def forget(self, work: Work) -> None:
         pass  # nothing is kept
@@ -160,6 +210,7 @@ class ThreadBackend:
         thread = self._workers[worker]
         thread.tasks.append((thread.next_seq, _STOP))
         thread.more.release()
+        thread.rouse()
 
     def kill(self, worker: WorkerId) -> None:
         raise CannotKill(_CANNOT)
@@ -193,13 +244,15 @@ class ThreadBackend:
         """The threads, for those who look at ``_pool``."""
         return list(self._workers.values())
 
-    def close(self, grace: float) -> None:
+    def close(self, grace: float) -> Sequence[Report]:
         limit = time.monotonic() + grace
         threads = list(self._workers.values())
         for thread in threads:
             thread.tasks.clear()
+            thread.unwanted.append(_ALL)
             thread.tasks.append((thread.next_seq, _STOP))
             thread.more.release()
+            thread.rouse()
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(limit - time.monotonic(), 0))
@@ -209,3 +262,4 @@ class ThreadBackend:
             raise CannotKill(
                 f"{left} threads are still in their tasks, and a thread cannot be killed"
             )
+        return ()

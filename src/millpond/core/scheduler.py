@@ -107,8 +107,8 @@ class Scheduler(Crew):
         if worker is None:
             return
         answered = worker.answered(event.seq, event.count)
-        if answered is None:
-            self._out.append(Kill(worker.id))
+        if answered is None:  # coroutines whose function could not be loaded, or nothing of ours
+            self._ended(events.Ended(worker.id, range(event.seq, event.seq + event.count)))
             return
         each = event.seconds / event.count
         gauges = self._backlog.gauges
@@ -125,7 +125,7 @@ class Scheduler(Crew):
         worker = self.workers.get(event.worker)
         if worker is None:
             return
-        if any(seq not in worker.open for seq in event.seqs):
+        if not event.seqs or any(seq not in worker.open for seq in event.seqs):
             self._out.append(Kill(worker.id))
             return
         self._answer([worker.open.pop(seq).span for seq in event.seqs], event.again)
@@ -189,7 +189,7 @@ class Scheduler(Crew):
 
         Where tasks may run only once there are no slices: several suspects were being unpickled, not run.
         """
-        begun, unbegun = worker.split_open(max(event.reach, event.stop))
+        begun, unbegun = worker.split_open(event.reach)
         finished, suspects, rest = worker.split(event.first, event.stop)
         alone = sum(span.stop - span.start for span in suspects) == 1
         for seq, span in begun:

@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 _WITH_ASSERTIONS = [
-    "calls", "callbacks", "concurrency", "deaths", "endings", "failures", "isolation", "lazy",
-    "lifecycle", "programs", "recycling", "results", "suite", "surroundings",
+    "calls", "callbacks", "concurrency", "coroutines", "deaths", "endings", "failures", "isolation", "lazy",
+    "lifecycle", "limits", "options", "programs", "recycling", "results", "suite", "surroundings",
 ]  # fmt: skip
 
 

@@ -5,13 +5,28 @@ from __future__ import annotations
 from millpond.testing.callbacks import CallbackTests
 from millpond.testing.calls import CallTests, MapTests
 from millpond.testing.concurrency import ConcurrencyTests
+from millpond.testing.coroutines import (
+    ConcurrentCoroutineTests,
+    CoroutineTests,
+    CoroutineWorkerTests,
+)
 from millpond.testing.deaths import DeathTests, IdleDeathTests
 from millpond.testing.endings import AbandonedPoolTests, StubbornWorkerTests
 from millpond.testing.failures import AbortTests, ErrorTests
 from millpond.testing.isolation import MixedTravelTests, TravelTests
 from millpond.testing.lazy import LazyInBackgroundTests, LazyTests
 from millpond.testing.lifecycle import EndingWithWorkTests, LifecycleTests
+from millpond.testing.limits import CancelTests, TimeoutTests, TroubleTests
+from millpond.testing.logged import LoggingTests
 from millpond.testing.nesting import NestingTests
+from millpond.testing.options import (
+    OnErrorTests,
+    OptionTests,
+    PauseTests,
+    ProgressTests,
+    RetryTests,
+    SeedTests,
+)
 from millpond.testing.programs import ProgramTests
 from millpond.testing.recycling import InitializerTests, RecyclingTests
 from millpond.testing.results import PendingResultTests, ResultTests
@@ -20,14 +35,15 @@ from millpond.testing.surroundings import SurroundingsTests
 
 class BackendTests(
     CallTests, MapTests, ErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
-    LifecycleTests,
+    LifecycleTests, OptionTests, RetryTests, OnErrorTests, SeedTests, ProgressTests,
+    CoroutineTests, LoggingTests,
 ):  # fmt: skip
     """For any backend."""
 
 
 class ConcurrentBackendTests(
     BackendTests, PendingResultTests, LazyInBackgroundTests, EndingWithWorkTests, ConcurrencyTests,
-    NestingTests,
+    NestingTests, PauseTests, ConcurrentCoroutineTests,
 ):  # fmt: skip
     """For backends whose tasks run beside the caller."""
 
@@ -39,5 +55,6 @@ class IsolatedBackendTests(ConcurrentBackendTests, TravelTests, MixedTravelTests
 class ProcessBackendTests(
     IsolatedBackendTests, DeathTests, IdleDeathTests, RecyclingTests, InitializerTests,
     StubbornWorkerTests, AbandonedPoolTests, ProgramTests, SurroundingsTests,
+    TimeoutTests, TroubleTests, CancelTests, CoroutineWorkerTests,
 ):  # fmt: skip
     """For backends whose workers are this machine's processes, started by the pool."""

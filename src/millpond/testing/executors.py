@@ -371,7 +371,7 @@ class PendingExecutorTests(ExecutorSuite):
 
         executor.submit(tasks.square, 2).add_done_callback(more)
         tasks.wait_until(lambda: len(seen) == 4, "each called back")
-        assert seen == [4, 16, 256, 65536]
+        assert sorted(seen) == [4, 16, 256, 65536]  # one that is done at once is called in between
 
     def test_a_callback_may_shut_it_down(self, executor: PoolExecutor, tmp_path: Path) -> None:
         gate, seen = tmp_path / "gate", []

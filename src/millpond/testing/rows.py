@@ -5,7 +5,11 @@ As in `tasks`, importing this costs a worker nothing of pytest.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 import millpond
@@ -98,3 +102,126 @@ def workers_inside(depth: int) -> int:
 def dive() -> Any:
     """Make a pool of which a task makes a pool of which a task ..."""
     return inside(dive)
+
+
+def fail_at_first(row: tuple[str, int, int]) -> int:
+    """Raise in the first ``times`` runs of this x."""
+    folder, x, times = row
+    if _runs(folder, x) <= times:
+        raise tasks.Oops(x)
+    return x
+
+
+def look_up_at_first(row: tuple[str, int, int]) -> int:
+    """The same with a KeyError."""
+    folder, x, times = row
+    if _runs(folder, x) <= times:
+        raise KeyError(x)
+    return x
+
+
+def _runs(folder: str, x: int) -> int:
+    path = Path(folder, str(x))
+    tasks.note(str(path))
+    return tasks.executions(path)
+
+
+def draw(_: Any = None) -> int:
+    return int(millpond.rng().integers(1 << 60))
+
+
+def draw_and_fail_at_first(row: tuple[str, int, int]) -> int:
+    """Numbers drawn before the failure and after the new start are the same."""
+    drawn = draw()
+    fail_at_first(row)
+    return drawn
+
+
+HANGS = ["sleeps", "spins", "holds the GIL", "backtracks"]
+"""Ways to take for ever; most of them hear of nothing meanwhile."""
+
+
+def hang(how: str) -> None:
+    """Longer than any test, in Python or in native code, with the GIL or without it."""
+    if how == "sleeps":
+        time.sleep(tasks.LIMIT)
+    elif how == "spins":
+        end = time.monotonic() + tasks.LIMIT
+        while time.monotonic() < end:
+            pass
+    elif how == "holds the GIL":
+        ctypes.PyDLL(None).sleep(int(tasks.LIMIT))
+    else:
+        re.match("(a+)+$", "a" * 60 + "b")
+    raise TimeoutError(f"nobody ended a task that {how}")
+
+
+def hang_on_5(row: tuple[str, int, str]) -> int:
+    """Task 5 is late, and says so."""
+    folder, x, how = row
+    tasks.note(str(Path(folder, str(x))))
+    if x == 5:
+        hang(how)
+    return x
+
+
+def trouble_at_first(row: tuple[str, int, str]) -> int:
+    """The first run of this x hangs, dies or raises, as ``how`` says; the next is good."""
+    folder, x, how = row
+    if _runs(folder, x) == 1:
+        if how == "dies":
+            tasks.die("SIGKILL")
+        elif how == "hangs":
+            hang("sleeps")
+        elif how == "raises":
+            raise tasks.Oops(x)
+    return x
+
+
+def trouble(how: str) -> None:
+    """Dies, hangs or raises, each time."""
+    if how == "dies":
+        tasks.die("SIGKILL")
+    elif how == "hangs":
+        hang("sleeps")
+    raise tasks.Oops(1)
+
+
+def fail_then_wait(row: tuple[str, str]) -> None:
+    """The first run fails, the second one waits for the gate."""
+    journal, gate = row
+    tasks.note(journal)
+    if tasks.executions(Path(journal)) == 1:
+        raise tasks.Oops(1)
+    tasks.pass_gate(gate)
+
+
+def wait_then_fail(row: tuple[str, str, int]) -> None:
+    journal, gate, x = row
+    tasks.note(journal)
+    tasks.pass_gate(gate)
+    raise tasks.Oops(x)
+
+
+class LoadsSlowly:
+    """Unpickled, it is the number of seconds that this took."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __reduce__(self) -> Any:
+        return tasks.sleep_for, (self.seconds,)
+
+
+class SlowToImport(LoadsSlowly):
+    """A function that takes as long to load."""
+
+    def __reduce__(self) -> Any:
+        return _load_slowly, (self.seconds,)
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+def _load_slowly(seconds: float) -> SlowToImport:
+    return SlowToImport(tasks.sleep_for(seconds))

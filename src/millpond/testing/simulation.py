@@ -13,12 +13,12 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from millpond.core.events import Closing, Dropped, Repopulated, Submitted
-from millpond.core.policy import Policy
+from millpond.core.events import Cancelled, Closing, Dropped, Repopulated, Submitted
+from millpond.core.policy import NO_LIMITS, Limits, Policy
 from millpond.testing.simulation_driver import SimulatedDriver
 from millpond.testing.simulation_fates import Fates
 from millpond.testing.simulation_ledger import describe
-from millpond.testing.simulation_tasks import DEADLY, DIE_DECODING, HARMLESS, SimulatedJob
+from millpond.testing.simulation_tasks import DEADLY, DIE_DECODING, HANG, HARMLESS, SimulatedJob
 
 _PATIENCE = 8_000
 """Things that may happen in a kind world before a rehearsal is taken to hang."""
@@ -36,10 +36,16 @@ class Rehearsal(SimulatedDriver):
         self.closing = False
 
     def submit(
-        self, deeds: list[int], grain: int = 1, *, plain: bool = True, growing: bool = False
+        self,
+        deeds: list[int],
+        grain: int = 1,
+        *,
+        plain: bool = True,
+        growing: bool = False,
+        limits: Limits = NO_LIMITS,
     ) -> int:
         """A new job."""
-        job = SimulatedJob(len(self.jobs) + 1, grain, plain, self.backend.packing.function)
+        job = SimulatedJob(len(self.jobs) + 1, grain, plain, self.backend.packing.function, limits)
         self.jobs[job.id] = job
         job.growing = growing
         self.grow(job.id, deeds)
@@ -50,8 +56,10 @@ class Rehearsal(SimulatedDriver):
         job = self.jobs[job_id]
         if job.plain:  # a plain argument does nothing when it is unpickled
             deeds = [deed if deed != DIE_DECODING else HARMLESS[0] for deed in deeds]
+        if job.limits.timeout is None:  # nobody would end it
+            deeds = [deed if deed != HANG else HARMLESS[0] for deed in deeds]
         job.deeds += deeds
-        self._handle(Submitted(job.id, len(deeds), job.grain))
+        self._handle(Submitted(job.id, len(deeds), job.grain, job.limits))
 
     def stop_growing(self, job_id: int) -> None:
         """No more tasks of a job will come."""
@@ -63,6 +71,15 @@ class Rehearsal(SimulatedDriver):
         self.jobs[job_id].dropped = True
         self.jobs[job_id].growing = False
         self._handle(Dropped(job_id))
+
+    def cancel(self, job_id: int, start: int, count: int) -> None:
+        """Nobody wants some tasks of a job, even if they run."""
+        job = self.jobs[job_id]
+        stop = min(start + count, len(job.deeds))
+        if start < stop:
+            job.cancelled.update(range(start, stop))
+            self._handle(Cancelled(job_id, start, stop))
+            self._forget_ended()
 
     def repopulate(self) -> None:
         """Somebody asks for missing workers."""
@@ -147,7 +164,9 @@ def _by_dice(seed: int, rehearsal_type: type[Rehearsal]) -> Rehearsal:
 def _submit(rehearsal: Rehearsal, dice: random.Random) -> None:
     if not rehearsal.closing and len(rehearsal.jobs) < 6:
         grain, plain = dice.choice([1, 1, 3, 10]), dice.random() < 0.6
-        rehearsal.submit(random_deeds(dice), grain, plain=plain, growing=dice.random() < 0.3)
+        growing, limits = dice.random() < 0.3, random_limits(dice)
+        deeds = random_deeds(dice, limits)
+        rehearsal.submit(deeds, grain, plain=plain, growing=growing, limits=limits)
 
 
 def _grow(rehearsal: Rehearsal, dice: random.Random) -> None:
@@ -163,6 +182,13 @@ def _drop(rehearsal: Rehearsal, dice: random.Random) -> None:
         rehearsal.drop(dice.choice(list(rehearsal.jobs)))
 
 
+def _cancel(rehearsal: Rehearsal, dice: random.Random) -> None:
+    if rehearsal.jobs:
+        job = dice.choice(list(rehearsal.jobs.values()))
+        start = dice.choice([0, dice.randrange(len(job.deeds))])
+        rehearsal.cancel(job.id, start, dice.choice([1, 3, len(job.deeds)]))
+
+
 def _close(rehearsal: Rehearsal, _dice: random.Random) -> None:
     if not rehearsal.closing and len(rehearsal.jobs) > 3:
         rehearsal.close()
@@ -172,6 +198,7 @@ _ACTS: list[tuple[int, Callable[[Rehearsal, random.Random], Any]]] = [
     (8, _submit),
     (4, _grow),
     (1, _drop),
+    (2, _cancel),
     (1, _close),
     (1, lambda r, dice: r.repeat(dice.choice([dice.randrange(5), dice.randrange(1000)]))),
     (1, lambda r, dice: r.repopulate()),
@@ -190,11 +217,27 @@ def _act(rehearsal: Rehearsal, dice: random.Random) -> None:
     act(rehearsal, dice)
 
 
-def random_deeds(dice: random.Random) -> list[int]:
+def random_limits(dice: random.Random) -> Limits:
+    """Mostly none."""
+    if dice.random() < 0.6:
+        return NO_LIMITS
+    retries = dice.randrange(3)
+    return Limits(
+        timeout=dice.choice([None, 0.05]),
+        retries=retries,
+        backoff=dice.choice([0.0, 0.002]),
+        after_death=retries > 0 and dice.random() < 0.5,
+        after_timeout=retries > 0 and dice.random() < 0.5,
+    )
+
+
+def random_deeds(dice: random.Random, limits: Limits = NO_LIMITS) -> list[int]:
     """Tasks of one sort, or mixed; here and there a deadly one."""
     count = dice.choice([1, 2, 5, 20, 60])
     sort = dice.choice([HARMLESS, (HARMLESS[0],), (HARMLESS[1],), (HARMLESS[2],), HARMLESS[:4]])
     deeds = [dice.choice(sort) for _ in range(count)]
     if dice.random() < 0.4:
         deeds[dice.choice([dice.randrange(count), -1])] = dice.choice(DEADLY)
+    if limits.timeout is not None and dice.random() < 0.5:
+        deeds[dice.randrange(count)] = HANG
     return deeds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from millpond.backends.base import Report
-from millpond.core.commands import Command, Kill, Recall, Send, Settle, Start, Stop
+from millpond.backends.base import Logged, Report
+from millpond.core.commands import Command, Kill, Recall, Retry, Send, Settle, Start, Stop
 from millpond.core.events import Event, Forgotten, Opened, Recalled, Sized, Ticked
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
@@ -69,6 +69,7 @@ class SimulatedDriver:
         self.backend.bells.release()
 
     def _take(self, report: Report) -> None:
+        assert not isinstance(report.event, Logged)
         self._past.append(report.event)
         self._handle(report.event, report.batch)
         self._forget_ended()
@@ -86,6 +87,11 @@ class SimulatedDriver:
                     part = batch[at : at + count]
                     at += count
                 self.ledger.settle(command, part)
+            elif type(command) is Retry:
+                self.ledger.tried_again(
+                    command, None if not command.answered or batch is None else batch[at]
+                )
+                at += command.answered
         for command in commands:
             self._perform(command)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-from millpond.backends.processes.death import Death, StartFailure
-from millpond.core.commands import DROPPED, Send, Settle, Span
+from millpond.backends.processes.death import Death, Late, StartFailure, Unwanted
+from millpond.core.commands import DROPPED, Retry, Send, Settle, Span
 from millpond.core.events import Event, Lost, WorkerId
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
-from millpond.testing.simulation_tasks import SimulatedJob, expected
+from millpond.testing.simulation_tasks import RAISE, SimulatedJob, expected
 from millpond.testing.simulation_worker import SimulatedProcess, current_worker
 from millpond.testing.simulation_world import Observer, World
 from millpond.worker import frames
@@ -44,6 +44,9 @@ class Ledger(Observer):
             SimulatedProcess, dict[int, Task]
         ] = {}  # what it was sent, by its numbers
         self._answered: set[Task] = set()  # the answer was sent whole
+        self._runs: dict[Task, int] = {}  # how often it began
+        self._failures: dict[Task, int] = {}  # runs that the scheduler said were not the last
+        self._heard: dict[SimulatedProcess, float] = {}  # when it last did what no task does
         self._processes: dict[WorkerId, SimulatedProcess] = {}
         self._blamed: dict[SimulatedProcess, int] = {}
 
@@ -59,16 +62,19 @@ class Ledger(Observer):
     def decoded(self, worker: SimulatedProcess, parts: list[Part]) -> None:
         tasks = {(p.job, i) for p in parts for i in range(p.first, p.first + p.tasks)}
         self._in[worker] = tasks if len(tasks) == 1 else set()
+        self._heard[worker] = worker.world.clock()
 
     def began(self, worker: SimulatedProcess, job: int, index: int) -> None:
         task = job, index
         places = self._places.setdefault(task, [])
+        runs = self._runs.get(task, 0)
+        self._runs[task] = runs + 1
         for wrong, complaint in [
             (index in self.jobs[job].settled, "begins after it ended"),
             (task in self._answered, "runs again, though its answer was sent"),
             (any(place.is_alive() for place in places), "runs in two workers"),
-            (bool(places) and self.policy.at_most_once, "runs twice"),
-            (len(places) > _OFTEN, "runs again and again"),
+            (runs > self._failures.get(task, 0) and self.policy.at_most_once, "runs twice"),
+            (runs > _OFTEN, "runs again and again"),
         ]:
             if wrong:  # raised in the task, it would be the task's failure
                 self.complaints.append(f"task {task} {complaint}")
@@ -83,6 +89,7 @@ class Ledger(Observer):
             self._ready.add(worker)
         elif frame.kind == frames.DONE:
             order = self._order[worker]
+            self._heard[worker] = worker.world.clock()
             self._answered.update(order[n] for n in range(frame.seq, frame.seq + frame.count))
 
     def ended(self, worker: SimulatedProcess) -> None:
@@ -119,13 +126,35 @@ class Ledger(Observer):
             for index, outcome in zip(indexes, batch, strict=True):
                 self._judge(job, index, outcome)
         elif command.cause is DROPPED:
-            assert job.dropped, f"{command}, though nobody dropped the job"
+            assert job.dropped or job.cancelled.issuperset(indexes), (
+                f"{command}, though nobody gave it up"
+            )
         elif isinstance(command.cause, StartFailure):
             assert self.failed_starts, f"{command}, though every worker started"
         else:
-            assert isinstance(command.cause, Death), f"{command} for no known cause"
             for index in indexes:
-                self._judge_blame((job.id, index))
+                self._judge_blame((job.id, index), command.cause)
+
+    def tried_again(self, command: Retry, outcome: Any) -> None:
+        """A task failed, and will run again."""
+        task, job = (command.job, command.index), self.jobs[command.job]
+        assert command.index not in job.settled, f"task {task} ended, and shall run again"
+        assert not job.dropped, f"task {task} shall run again, and nobody wants it"
+        assert command.index not in job.cancelled, f"task {task} shall run again, and was cancelled"
+        self._failures[task] = self._failures.get(task, 0) + 1
+        assert self._failures[task] <= job.limits.retries, f"task {task} has too many runs"
+        if command.answered:
+            self._judge(job, command.index, outcome)
+            assert job.deeds[command.index] == RAISE, (
+                f"task {task} did not fail, and shall run again"
+            )
+            self._answered.discard(task)
+            self._places[task].clear()
+            return
+        assert isinstance(self.event, Lost), f"task {task} failed without a death"
+        may = job.limits.after_timeout if self.event.meant else job.limits.after_death
+        assert may, f"task {task} may not run again after {self.event}"
+        self._judge_blame(task, self.event.detail)
 
     def _judge(self, job: SimulatedJob, index: int, outcome: Any) -> None:
         try:
@@ -135,9 +164,11 @@ class Ledger(Observer):
         want = expected(job.id, index, job.deeds[index])
         assert value == want, f"task {job.id, index} came to {value!r:.60}, not to {want!r:.60}"
 
-    def _judge_blame(self, task: Task) -> None:
+    def _judge_blame(self, task: Task, cause: object) -> None:
         assert isinstance(self.event, Lost), f"task {task} fails without a death"
         worker = self._processes[self.event.worker]
+        took = worker.world.clock() - self._heard.get(worker, 0.0)
+        _judge_cause(self.jobs[task[0]], task[1], cause, took)
         assert task not in self._answered, f"task {task} fails, though its answer was sent"
         if self.policy.at_most_once and worker in self._places.get(task, ()):
             return  # it ran, and what it came to is unknown
@@ -179,6 +210,18 @@ class Ledger(Observer):
         assert here == left, f"lost: {describe(self.jobs, scheduler)}"
 
 
+def _judge_cause(job: SimulatedJob, index: int, cause: object, took: float) -> None:
+    """A task ended with its worker, which had done nothing else for ``took`` seconds."""
+    task = job.id, index
+    if isinstance(cause, Unwanted):
+        assert index in job.cancelled, f"task {task} was ended, and nobody wanted that"
+    elif isinstance(cause, Late):
+        assert job.limits.timeout is not None, f"task {task} is late, and has no limit"
+        assert took >= job.limits.timeout, f"task {task} was ended before it was late"
+    else:
+        assert isinstance(cause, Death), f"task {task} ends for no known cause: {cause}"
+
+
 def describe(jobs: dict[int, SimulatedJob], scheduler: Scheduler) -> str:
     """Where everything is, for a person."""
     unsettled = [
@@ -196,4 +239,5 @@ def describe(jobs: dict[int, SimulatedJob], scheduler: Scheduler) -> str:
 
 def _spans(scheduler: Scheduler) -> list[Span]:
     held = [held.span for worker in scheduler.workers.values() for held in worker.flight]
-    return sorted([*scheduler._backlog.queue, *scheduler._backlog.suspects, *held])
+    delayed = [span for _, span in scheduler._backlog.delayed]
+    return sorted([*scheduler._backlog.queue, *scheduler._backlog.suspects, *delayed, *held])

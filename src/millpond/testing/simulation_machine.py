@@ -17,15 +17,24 @@ from hypothesis.stateful import (
     rule,
 )
 
-from millpond.core.policy import Policy
+from millpond.core.policy import Limits, Policy
 from millpond.testing.simulation import Rehearsal
-from millpond.testing.simulation_tasks import DEADLY, HARMLESS, INSTANT, LONG, MEDIUM, SHORT
+from millpond.testing.simulation_tasks import DEADLY, HANG, HARMLESS, INSTANT, LONG, MEDIUM, SHORT
 
 _worker = st.integers(0, 3)
 _sorts = st.sampled_from(
     [(INSTANT,), (SHORT,), (MEDIUM,), (SHORT, LONG), HARMLESS, HARMLESS + DEADLY]
 )
 _deeds = _sorts.flatmap(lambda sort: st.lists(st.sampled_from(sort), min_size=1, max_size=40))
+_limits = st.builds(
+    Limits,
+    timeout=st.sampled_from([None, 0.05]),
+    retries=st.integers(0, 2),
+    backoff=st.sampled_from([0.0, 0.002]),
+    after_death=st.booleans(),
+    after_timeout=st.booleans(),
+    slots=st.just(0),
+)
 
 
 class CallerMachine(RuleBasedStateMachine):
@@ -161,3 +170,29 @@ class SimulationMachine(CallerMachine):
                 self.rehearsal.finish()
             finally:
                 self.rehearsal.tear_down()
+
+
+class LimitedMachine(SimulationMachine):
+    """The same, with tasks that may be late, run again, or be cancelled."""
+
+    @precondition(lambda self: not self.closing)
+    @rule(
+        target=CallerMachine.jobs,
+        deeds=_deeds,
+        hangs=st.integers(0, 60),
+        plain=st.booleans(),
+        growing=st.booleans(),
+        limits=_limits,
+    )
+    def submit_limited(
+        self, deeds: list[int], hangs: int, plain: bool, growing: bool, limits: Limits
+    ) -> int:
+        """A new job, of which a task may hang."""
+        deeds = [HANG if index == hangs else deed for index, deed in enumerate(deeds)]
+        number: int = self.rehearsal.submit(deeds, plain=plain, growing=growing, limits=limits)
+        return number
+
+    @rule(job=CallerMachine.jobs, start=st.integers(0, 40), count=st.integers(1, 40))
+    def cancel(self, job: int, start: int, count: int) -> None:
+        """Nobody wants some of a job's tasks, even if they run."""
+        self.rehearsal.cancel(job, start, count)

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from millpond.core.policy import NO_LIMITS, Limits
 from millpond.testing.simulation_worker import current_worker
 from millpond.worker.codec import MAP
+from millpond.worker.conduct import Conduct, Conducted
 
 # What a task may do.
-INSTANT, SHORT, MEDIUM, LONG, RAISE, RICH, LARGE, REFUSED, DIE, DIE_DECODING, DIE_ENCODING = range(
-    11
+INSTANT, SHORT, MEDIUM, LONG, RAISE, RICH, LARGE, REFUSED, DIE, DIE_DECODING, DIE_ENCODING, HANG = (
+    range(12)
 )
 HARMLESS = (INSTANT, SHORT, MEDIUM, LONG, RAISE, RICH, LARGE, REFUSED)
 DEADLY = (DIE, DIE_DECODING, DIE_ENCODING)
 
-_SECONDS = {INSTANT: 0.0, SHORT: 5e-6, MEDIUM: 0.0015, LONG: 0.03}
+_SECONDS = {INSTANT: 0.0, SHORT: 5e-6, MEDIUM: 0.0015, LONG: 0.03, HANG: 1e9}
 _LARGE = 1 << 17
 _EXIT = 7
 
@@ -93,7 +95,7 @@ class Chore:
             worker.die(_EXIT)
         elif deed in (INSTANT, SHORT):
             worker.world.clock.advance(_SECONDS[deed])
-        elif deed in (MEDIUM, LONG):
+        elif deed in (MEDIUM, LONG, HANG):
             worker.world.sleep(_SECONDS[deed])
         return _VALUES.get(deed, _plain)((self.job, index))
 
@@ -129,11 +131,17 @@ class SimulatedJob:
 
     style = MAP
 
-    def __init__(self, number: int, grain: int, plain: bool, encode: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, number: int, grain: int, plain: bool, encode: Callable[[Any], Any], limits: Limits
+    ) -> None:
         self.id = number
-        self.grain = grain
+        self.limited = limits != NO_LIMITS
+        self.grain = 1 if self.limited else grain  # each task is on the slate
+        self.limits = limits
         self.plain = plain  # tasks travel as numbers, else as ``Argument``
-        self.function = encode(Chore(number))
+        conduct = Conduct(retry_on=(ValueError,) if limits.retries else ())
+        self.function = encode(Conducted(Chore(number), conduct) if self.limited else Chore(number))
+        self.cancelled: set[int] = set()
         self.deeds: list[int] = []
         self.settled: set[int] = set()
         self.growing = False

@@ -231,6 +231,7 @@ class SimulatedBackend(ProcessBackend):
         self._woken = False
         return reports
 
-    def close(self, grace: float) -> None:
-        super().close(grace)
+    def close(self, grace: float) -> list[Report]:
+        left = super().close(grace)
         self.world.close()
+        return left

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections import deque
 from multiprocessing import reduction
 from typing import Any
 
@@ -19,6 +21,11 @@ class WorkerChannel:
         self._socket.setblocking(True)
         self._fd = fd
         self._decoder = Decoder()
+        self._lock = threading.RLock()  # the tasks' threads send what they log
+        self._deferred: deque[list[Buffer]] = deque()
+
+    def fileno(self) -> int:
+        return self._fd
 
     def receive(self) -> list[Frame]:
         """At least one frame. Raises EOFError when the parent has gone."""
@@ -39,11 +46,28 @@ class WorkerChannel:
 
     def send(self, buffers: list[Buffer]) -> None:
         """Write a frame whole. Raises BrokenPipeError when the parent has gone."""
-        if len(buffers) == 2 and len(buffers[1]) < PIECE:
-            self._socket.sendall(b"".join(buffers), socket.MSG_NOSIGNAL)
-            return
-        for piece in coalesce(buffers):
-            self._socket.sendall(piece, socket.MSG_NOSIGNAL)
+        with self._lock:
+            if len(buffers) == 2 and len(buffers[1]) < PIECE:
+                self._socket.sendall(b"".join(buffers), socket.MSG_NOSIGNAL)
+            else:
+                for piece in coalesce(buffers):
+                    self._socket.sendall(piece, socket.MSG_NOSIGNAL)
+        if self._deferred:
+            self._send_deferred()
+
+    def send_amid(self, buffers: list[Buffer]) -> None:
+        """The same from anywhere; in a signal handler that came amid a frame, it is sent after that."""
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            self._deferred.append(buffers)
+        else:
+            self.send(buffers)
+
+    def _send_deferred(self) -> None:
+        try:
+            buffers = self._deferred.popleft()
+        except IndexError:
+            return  # another thread was faster
+        self.send(buffers)  # which looks whether there are more
 
     def close(self) -> None:
         self._socket.close()
@@ -73,12 +97,10 @@ class Endpoint:
         self._channel = channel
         self._slate = slate
 
-    def open(self) -> tuple[WorkerChannel, Slate]:
-        """In the worker: take the descriptors over."""
-        channel = WorkerChannel(_private(self._channel))
-        slate = Slate(self._slate)
-        os.close(self._slate)
-        return channel, slate
+    def open(self) -> tuple[WorkerChannel, Slate, int]:
+        """In the worker: take the descriptors over; the last is the slate's file's."""
+        page = _private(self._slate)
+        return WorkerChannel(_private(self._channel)), Slate(page), page
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (reduction.DupFd(self._channel), reduction.DupFd(self._slate))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any, Final, NamedTuple
+
+_CO_COROUTINE: Final = 0x80
+"""Of a code object's flags; importing ``inspect`` for its name would cost as much as half of millpond."""
 
 
 class Conduct(NamedTuple):
@@ -24,3 +30,31 @@ class Conducted(NamedTuple):
 
     function: Callable[..., Any]
     conduct: Conduct
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Whether calling it gives a coroutine: it, or its class's ``__call__``, is an ``async def``, or marked so.
+
+    Looks through ``functools.partial`` and bound methods; runs none of the user's code.
+    """
+    while isinstance(function, partial | MethodType):
+        function = function.func if isinstance(function, partial) else function.__func__
+    if type(function) is FunctionType:
+        return bool(function.__code__.co_flags & _CO_COROUTINE) or _marked(function)
+    call = getattr(type(function), "__call__", None)  # noqa: B004
+    return _marked(function) or (
+        type(call) is FunctionType and bool(call.__code__.co_flags & _CO_COROUTINE)
+    )
+
+
+def _marked(function: Any) -> bool:
+    """Whether ``inspect.markcoroutinefunction`` was called for it."""
+    mark = getattr(sys.modules.get("inspect"), "_is_coroutine_mark", None)
+    return mark is not None and getattr(function, "_is_coroutine_mark", None) is mark
+
+
+def name_of(function: Any) -> str:
+    """A function's name for messages."""
+    function = getattr(function, "func", function)  # a functools.partial
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name)

@@ -17,9 +17,9 @@ import signal
 from collections.abc import Callable, Sequence
 from itertools import islice, starmap
 from time import monotonic_ns
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from millpond.worker import frames, place, seeding
+from millpond.worker import frames, last_words, place, records, seeding
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
 from millpond.worker.conduct import Conducted
@@ -49,6 +49,9 @@ from millpond.worker.slate import (
     word,
 )
 
+if TYPE_CHECKING:
+    from millpond.worker.framed import ChannelCoroutines
+
 SHORT: Final = 20_000
 """Nanoseconds. A task under this is shorter than sending its outcome."""
 GATHER: Final = 1_000_000
@@ -61,6 +64,7 @@ class Settings(NamedTuple):
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     at_most_once: bool = False
+    levels: records.Levels | None = None
 
 
 class Worker:
@@ -78,6 +82,8 @@ class Worker:
         self._again = False  # one of them asks for another run
         self._spent = 0  # nanoseconds that they took
         self._retry_on: tuple[type[BaseException], ...] = ()  # of the part that is being run
+        self._receive = channel.receive
+        self._coroutines: ChannelCoroutines | None = None  # from the first one on
 
     def run(self) -> None:
         """Until the parent says stop, or is gone."""
@@ -85,7 +91,10 @@ class Worker:
             return
         self._channel.send(frames.encode(frames.READY))
         while True:
-            for frame in self._channel.receive():
+            for frame in self._receive():
+                coroutines = self._coroutines
+                if coroutines is not None:
+                    coroutines.purge()
                 if frame.kind == frames.CALL:
                     self._seq = frame.seq
                     self._run_call(frame)
@@ -94,8 +103,13 @@ class Worker:
                     self._run_chunk(frame)
                 elif frame.kind == frames.FORGET:
                     self._functions.pop(frame.seq, None)
+                elif coroutines is not None:
+                    coroutines.obey(frame)
                 elif frame.kind == frames.STOP:
                     return
+            if self._coroutines is not None and self._coroutines.over:
+                self._coroutines.close()
+                return
 
     def _run_chunk(self, frame: frames.Frame, parts: Sequence[Part] = ()) -> None:
         page = self._page
@@ -160,6 +174,14 @@ class Worker:
     def _run_conducted(self, conducted: Conducted, part: Part) -> None:
         """Run the tasks of a part as their job's conduct says."""
         function, conduct = conducted
+        if conduct.slots:
+            if self._coroutines is None:
+                from millpond.worker.framed import ChannelCoroutines  # asyncio is large
+
+                self._coroutines = ChannelCoroutines(self._page, self._channel)
+                self._receive = self._coroutines.receive
+            self._coroutines.hold(conducted, part, self._seq)
+            return
         self._retry_on = conduct.retry_on
         if conduct.seed is None:
             self._run_each(function, part)
@@ -339,7 +361,9 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.
     signal.signal(signal.SIGINT, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    channel, slate = endpoint.open()
+    channel, slate, page = endpoint.open()
+    last_words.keep(slate, page)
+    records.divert(channel, settings.levels)
     try:
         Worker(channel, slate, settings).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -22,8 +22,8 @@ FIRST_ROW: Final = 8
 TAIL: Final = 9 * 4096
 """The byte from which on the last of the worker's stderr is kept."""
 FAULT: Final = TAIL + 4096
-"""The byte from which on faulthandler writes; beyond what is mapped."""
-SIZE: Final = FAULT
+"""The byte from which on faulthandler writes."""
+SIZE: Final = FAULT + 16 * 4096
 
 # Phases, the lowest bits of WORD.
 IDLE, DECODING, RUNNING, ENCODING = range(4)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from millpond.backends.base import Report, Work, WorkerInfo
+from millpond.backends.base import Logged, Report, Work, WorkerInfo
 from millpond.backends.processes.child import Child
 from millpond.backends.processes.death import Death, Late, StartFailure, Unwanted
 from millpond.backends.processes.ending import end_all
@@ -19,16 +19,19 @@ from millpond.backends.processes.packing import ProcessPacking
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.errors import ProtocolError
-from millpond.worker import frames
+from millpond.worker import frames, last_words
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import decode_batch, offsets_again
 from millpond.worker.place import Place
-from millpond.worker.slate import IDLE, RUNNING
+from millpond.worker.slate import DECODING, IDLE, NEXT, RUNNING
 
 _LARGE = 1 << 16
 """Bytes of a function from which on workers are told at once when it is no longer needed."""
+
+_LOADING = 60.0
+"""Seconds that a function and its arguments may take to load, imports too, beyond the limit of a task."""
 
 _live: weakref.WeakSet[ProcessBackend] = weakref.WeakSet()
 
@@ -126,6 +129,8 @@ class ProcessBackend:
             first, stop, phase = child.slate.read()
             seq = child.slate.unbegun()
             elapsed = 0.0 if phase == IDLE else (self._now() - child.slate.began()) / 1e9
+            if phase == DECODING:  # no task's own time yet
+                elapsed = max(elapsed - _LOADING, 0.0)
             if elapsed >= limit and any(a < stop and first < b for a, b in unwanted):
                 child.condemned = Late(limit) if limit else Unwanted()
                 child.process.kill()
@@ -192,41 +197,42 @@ class ProcessBackend:
             elif frame.kind == frames.FAILED:
                 child.failed = frame.flags, bytes(frame.body)
                 child.stopping = True
+            elif frame.kind == frames.LOG:
+                self._reports.append(Report(Logged(frame.body)))
 
     def _on_death(self, child: Child) -> None:
         del self._children[child.id]
         assert child.sentinel is not None
         self._lookout.unwatch(child.sentinel, end=True)
-        try:
-            self._take(child, child.channel.drain())
-        except ProtocolError:
-            pass  # what it sent after that is nothing
+        self._take(child, child.channel.drain())
         self._lookout.unwatch(child.channel.fileno())
         first, stop, phase = child.slate.read()
-        detail: Any = child.condemned or Death(child.process.pid, child.exit_status(), phase)
+        pid, status = child.process.pid, child.exit_status()
+        words = last_words.read(child.slate, status)
+        detail: Any = child.condemned or Death(pid, status, phase, words)
         if not child.ready:
-            initializer = self._settings.initializer
-            status = child.exit_status()
-            detail = StartFailure(child.process.pid, status, initializer, child.failed)
+            detail = StartFailure(pid, status, self._settings.initializer, child.failed, words)
         event = Lost(child.id, first, stop, detail, not child.ready, child.failed is not None)
-        meant, reach = child.condemned is not None, child.slate.unbegun()
+        meant, reach = child.condemned is not None, child.slate.words[NEXT]
         self._reports.append(Report(event._replace(meant=meant, reach=reach)))
         child.close()
         child.process.join(0)  # multiprocessing's list of children lets go of it
 
     # The end --------------------------------------------------------------------------------------
 
-    def close(self, grace: float) -> None:
+    def close(self, grace: float) -> list[Report]:
         children = list(self._children.values())
         self._children.clear()
         try:
             end_all([child.process for child in children], grace)
         finally:
             for child in children:
+                self._take(child, child.channel.drain())
                 child.close()
             self.abandon()
             if self._owned:
                 self._server.close()
+        return [report for report in self._reports if type(report.event) is Logged]
 
     def abandon(self) -> None:
         """Close the descriptors; in a forked copy of the program too, which must not hold them."""

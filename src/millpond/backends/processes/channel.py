@@ -6,6 +6,7 @@ import os
 import socket
 from collections import deque
 
+from millpond.errors import ProtocolError
 from millpond.worker.channel import coalesce
 from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
 
@@ -54,10 +55,13 @@ class ParentChannel:
                 return frames
 
     def drain(self) -> list[Frame]:
-        """Every frame that came before the worker's end."""
-        frames = self.receive()
-        while not self.ended and (more := self.receive()):
-            frames += more
+        """Every frame that came before the worker's end; what is no frame ends them, too."""
+        frames: list[Frame] = []
+        try:
+            while not self.ended and (more := self.receive()):
+                frames += more
+        except ProtocolError:
+            pass
         return frames
 
     def send(self, buffers: list[Buffer]) -> bool:

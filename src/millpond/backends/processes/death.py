@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import reprlib
+from textwrap import indent
 from typing import Any
 
 from millpond import errors
 from millpond.backends.base import Work
 from millpond.worker.codec import CALL, decode_argument
+from millpond.worker.last_words import LastWords
 from millpond.worker.outcome import rebuild_error
 from millpond.worker.slate import PHASES
+
+_NO_WORDS = LastWords()
 
 
 class Death:
     """A worker ended while it was in a task."""
 
-    def __init__(self, pid: int | None, exitcode: int | None, phase: int) -> None:
+    def __init__(
+        self, pid: int | None, exitcode: int | None, phase: int, words: LastWords = _NO_WORDS
+    ) -> None:
         self.pid = pid
         self.exitcode = exitcode
         self.phase = PHASES[phase]
+        self._words = words
 
     def error(self, work: Work, index: int) -> errors.WorkerDied:
         """What the caller of the task gets."""
@@ -26,8 +33,8 @@ class Death:
             f"worker {self.pid} {errors.describe_exit(self.exitcode)} before returning, "
             f"while {self.phase}{' of' * (self.phase != 'running')} {describe_task(work, index)}"
         )
-        return errors.WorkerDied(
-            message, pid=self.pid, exitcode=self.exitcode, phase=self.phase, task=index
+        return _died(
+            message, self._words, pid=self.pid, exitcode=self.exitcode, phase=self.phase, task=index
         )
 
     def bystander(self, work: Work, index: int) -> errors.WorkerDied:
@@ -35,14 +42,16 @@ class Death:
         return bystander(
             f"worker {self.pid} {errors.describe_exit(self.exitcode)} while it ran another coroutine "
             f"beside {describe_task(work, index)}",
-            self.pid, self.exitcode, index,
+            self.pid, self.exitcode, index, self._words,
         )  # fmt: skip
 
 
-def bystander(message: str, pid: int | None, exitcode: int | None, index: int) -> errors.WorkerDied:
+def bystander(
+    message: str, pid: int | None, exitcode: int | None, index: int, words: LastWords = _NO_WORDS
+) -> errors.WorkerDied:
     """The error of a coroutine that had begun and is not to blame for its worker's end."""
-    return errors.WorkerDied(
-        message, pid=pid, exitcode=exitcode, phase="running", task=index, blamed=False
+    return _died(
+        message, words, pid=pid, exitcode=exitcode, phase="running", task=index, blamed=False
     )
 
 
@@ -90,12 +99,14 @@ class StartFailure:
         exitcode: int | None,
         initializer: Any = None,
         failed: tuple[int, bytes] | None = None,
+        words: LastWords = _NO_WORDS,
     ) -> None:
         self.pid = pid
         self.exitcode = exitcode
         self._initializer = getattr(initializer, "__qualname__", None) or (
             initializer and repr(initializer)
         )
+        self._words = words
         self._failed = failed  # the initializer's own error, sealed
 
     def error(self, work: Work, index: int) -> BaseException:
@@ -112,13 +123,24 @@ class StartFailure:
         if self._initializer is not None:
             return errors.InitializerError(
                 f"worker {self.pid} {end} in the initializer {self._initializer}; no worker can run tasks"
+                + _quoted(self._words)
             )
-        return errors.WorkerDied(
-            f"worker {self.pid} {end} before it was ready to run tasks",
-            pid=self.pid,
-            exitcode=self.exitcode,
-            phase="starting",
-        )
+        return _died(
+            f"worker {self.pid} {end} before it was ready to run tasks", self._words,
+            pid=self.pid, exitcode=self.exitcode, phase="starting",
+        )  # fmt: skip
+
+
+def _died(message: str, words: LastWords, **known: Any) -> errors.WorkerDied:
+    error = errors.WorkerDied(message + _quoted(words), **known)
+    error.stderr, error.stack = words
+    return error
+
+
+def _quoted(words: LastWords) -> str:
+    """The end of a message: what the worker left."""
+    parts = [("its stack", words.stack), ("the last lines of its stderr", words.stderr)]
+    return "".join(f"\n{title}:\n{indent(text, '  ')}" for title, text in parts if text)
 
 
 _short = reprlib.Repr()

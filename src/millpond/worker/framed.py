@@ -1,0 +1,99 @@
+"""The coroutines of a worker process: they come and go as frames, which their event loop waits for, too."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any
+
+from millpond.worker import frames
+from millpond.worker.channel import WorkerChannel
+from millpond.worker.codec import GONE, Part
+from millpond.worker.conduct import Conduct, Conducted
+from millpond.worker.coroutines import Coroutines, abandon, wind_up
+from millpond.worker.frames import Frame
+from millpond.worker.outcome import (
+    AGAIN,
+    PLAIN,
+    Sealed,
+    asks_again,
+    encode_batch,
+    seal_error,
+    seal_value,
+)
+from millpond.worker.slate import RECALLED_FROM, RECALLED_TO
+from millpond.worker.stepping import Coroutine
+
+
+class ChannelCoroutines(Coroutines):
+    """See the module."""
+
+    def __init__(self, page: Any, channel: WorkerChannel) -> None:
+        super().__init__(page)
+        self._pid = os.getpid()
+        self._channel = channel
+        self._frames: list[Frame] = []
+        self._lost: BaseException | None = None  # the parent is gone
+        self.loop.add_reader(channel.fileno(), self._read)
+
+    def hold(self, conducted: Conducted, part: Part, seq: int) -> None:
+        """Take a part's tasks; ``seq`` is the first one's number."""
+        page = self._page
+        encoded = part.plain is None
+        arguments = part.blobs if part.plain is None else part.plain
+        for n, argument in enumerate(arguments or ()):
+            if not page[RECALLED_FROM] <= seq + n < page[RECALLED_TO]:
+                given = GONE if encoded and argument is None else argument
+                self.take(Coroutine(conducted, part.style, seq + n, part.first + n, given, encoded))
+
+    def obey(self, frame: Frame) -> None:
+        """Do what a frame says that brings no tasks."""
+        if frame.kind == frames.CANCEL:
+            self.cancel(frame.seq)
+        elif frame.kind == frames.STOP:
+            self.stopping = True
+
+    def close(self) -> None:
+        """All have ended."""
+        self.loop.remove_reader(self._channel.fileno())
+        wind_up(self.loop)
+
+    def receive(self) -> list[Frame]:
+        """Run the loop until frames come; none if all has ended. Raises what the channel raised."""
+        self.run()
+        if self._lost is not None:
+            abandon(self.loop)
+            raise self._lost
+        received, self._frames = self._frames, []
+        return received
+
+    def _read(self) -> None:
+        try:
+            self._frames += self._channel.receive()
+        except (EOFError, OSError) as error:
+            self._lost = error
+        self.loop.stop()
+
+    def value(self, value: object) -> Any:
+        return value if type(value) in PLAIN else seal_value(value)
+
+    def error(self, exception: BaseException, conduct: Conduct) -> Sealed:
+        sealed = seal_error(exception, skip=0)
+        exception.__traceback__ = None
+        if asks_again(exception, conduct.retry_on):
+            sealed.tag |= AGAIN
+        return sealed
+
+    def send(self, seqs: list[int], outcomes: list[Any]) -> None:
+        if os.getpid() != self._pid:
+            os._exit(0)
+        sealed = [outcome for outcome in outcomes if type(outcome) is Sealed]
+        flags = frames.MIXED if sealed else frames.PLAIN
+        if any(outcome.tag & AGAIN for outcome in sealed):
+            flags += frames.AGAIN
+        body = [struct.pack(f"<{len(seqs)}Q", *seqs), *encode_batch(outcomes, bool(sealed))]
+        try:
+            self._channel.send(frames.encode(frames.ENDED, body, flags=flags, count=len(seqs)))
+        except OSError as error:
+            self._lost = error
+            self.loop.stop()
