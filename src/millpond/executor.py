@@ -27,7 +27,7 @@ from millpond.future import PoolFuture
 from millpond.job import CallStream
 from millpond.worker.batches import call_each
 from millpond.worker.codec import CALL
-from millpond.worker.conduct import name_of
+from millpond.worker.conduct import is_coroutine_function, name_of
 from millpond.worker.outcome import Error
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ class PoolExecutor(Executor):
         An argument that cannot be pickled is the future's exception. Raises RuntimeError after a shutdown, and
         where the pool takes no more work.
         """
-        return self._start(partial(self._pool._submission.stream, fn), args, kwargs)
+        submission = self._pool._submission
+        stream = partial(submission.stream, fn, submission.defaults())
+        return self._start(stream, args, kwargs)
 
     def map(
         self,
@@ -207,7 +209,7 @@ class _Results(Iterator[T]):
         self._executor = executor
         self._fn = fn
         self._job: CallStream | None = None
-        self._batched = chunksize > 1
+        self._batched = chunksize > 1 and not is_coroutine_function(fn)
         self._calls: Iterator[Any] = _batches(calls, chunksize) if self._batched else calls
         self._deadline = deadline
         self._futures: deque[PoolFuture[Any]] = deque()
@@ -268,7 +270,8 @@ class _Results(Iterator[T]):
                 task.__module__ = getattr(
                     self._fn, "__module__", None
                 )  # sent by value where that is
-            job = self._executor._pool._submission.new_stream(task)
+            submission = self._executor._pool._submission
+            job = submission.new_stream(task, submission.defaults())
             job.name = name_of(self._fn)
             job.shared = True  # between two calls too
             self._job = job

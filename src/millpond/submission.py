@@ -103,6 +103,10 @@ class Submission:
                     self.engine.retire(self._calls.pop(next(iter(self._calls))))
         return stream
 
+    def defaults(self) -> Options:
+        """The pool's own options, for one more call."""
+        return NONE if self._defaults is NONE else self._options({})
+
     def new_stream(self, func: Any, options: Options = NONE) -> CallStream:
         """A stream for calls of this function."""
         func, name = self._prepared(func, options), name_of(func)

@@ -4,8 +4,9 @@ from typing import Any
 
 from millpond import Pool
 from millpond.testing import BackendTests
+from millpond.testing.coroutines import CoroutineTests
 
 
-class TestInline(BackendTests):
+class TestInline(BackendTests, CoroutineTests):
     def make_pool(self, processes: int = 2, **options: Any) -> Pool:
         return Pool(processes, backend="inline", **options)

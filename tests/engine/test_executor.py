@@ -321,3 +321,21 @@ def test_it_says_what_it_is(pool: Pool) -> None:
     assert repr(executor).startswith("<PoolExecutor open, 0 outstanding, on <Pool RUN 1 workers")
     executor.shutdown()
     assert repr(executor).startswith("<PoolExecutor shut down, 0 outstanding")
+
+
+def test_the_pool_s_options_hold(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Pool(1, retries=2) as pool:
+        future = pool.executor.submit(tasks.note_and_fail_on, str(journal), 3, 3)
+        assert type(future.exception(SOON)).__name__ == "Oops"
+        assert tasks.executions(journal) == 3
+
+
+def test_coroutine_functions_work() -> None:
+    with Pool(1) as pool:
+        assert pool.executor.submit(give, 3).result(SOON) == 3  # type: ignore[comparison-overlap]
+        assert list(pool.executor.map(give, range(5), chunksize=2)) == [*range(5)]
+
+
+async def give(x: int) -> int:
+    return x

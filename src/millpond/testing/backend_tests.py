@@ -35,15 +35,14 @@ from millpond.testing.surroundings import SurroundingsTests
 
 class BackendTests(
     CallTests, MapTests, ErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
-    LifecycleTests, OptionTests, RetryTests, OnErrorTests, SeedTests, ProgressTests,
-    CoroutineTests, LoggingTests,
+    LifecycleTests, OptionTests, RetryTests, OnErrorTests, SeedTests, ProgressTests, LoggingTests,
 ):  # fmt: skip
     """For any backend."""
 
 
 class ConcurrentBackendTests(
     BackendTests, PendingResultTests, LazyInBackgroundTests, EndingWithWorkTests, ConcurrencyTests,
-    NestingTests, PauseTests, ConcurrentCoroutineTests,
+    NestingTests, PauseTests, CoroutineTests, ConcurrentCoroutineTests,
 ):  # fmt: skip
     """For backends whose tasks run beside the caller."""
 
