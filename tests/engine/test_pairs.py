@@ -12,14 +12,13 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
+import numpy as np  # noqa: F401  (here, so that no task has to)
 import pytest
 
 import millpond
 from millpond import Pool, errors
 from millpond.testing import rows, tasks
 from millpond.testing.suite import SOON
-
-pytest.importorskip("numpy")  # imported here, so that no task has to
 
 TABLE: dict[str, tuple[Any, ...]] = {
     "function": ("plain", "async"),

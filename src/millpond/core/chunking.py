@@ -30,6 +30,12 @@ class Gauge:
         self.cost = seconds if self.cost is None else (self.cost + seconds) / 2
         self.reach = max(self.reach, count)
 
+    def settled(self, start: int, stop: int) -> None:
+        """These tasks have ended: what was noted of them is no longer needed."""
+        for index in range(start, stop):
+            self.runs.pop(index, None)
+            self.cancelled.discard(index)
+
     def quota(self, waiting: int, budget: float, policy: Policy) -> int:
         """Tasks for a chunk that has ``budget`` seconds left, of ``waiting`` ones; may be 0.
 

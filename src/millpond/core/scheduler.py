@@ -137,13 +137,18 @@ class Scheduler(Crew):
             begin = start
             for index in range(start, stop) if again else ():
                 if offset + index - start in again and self._try_again(Span(job, index, index + 1)):
-                    if begin < index:
-                        self._out.append(Settle(job, begin, index))
+                    self._settle(Span(job, begin, index))
                     self._out.append(Retry(job, index, answered=True))
                     begin = index + 1
-            if begin < stop:
-                self._out.append(Settle(job, begin, stop))
+            self._settle(Span(job, begin, stop))
             offset += stop - start
+
+    def _settle(self, span: Span) -> None:
+        if span.start < span.stop:
+            self._out.append(Settle(*span))
+            gauge = self._backlog.gauges.get(span.job)
+            if gauge is not None and (gauge.runs or gauge.cancelled):
+                gauge.settled(span.start, span.stop)
 
     def _try_again(self, span: Span) -> bool:
         """Queue a task that failed once more, for later, if it may run again and somebody wants it."""
