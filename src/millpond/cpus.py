@@ -84,8 +84,9 @@ def depth() -> int:
     return int(os.environ.get(DEPTH_VARIABLE) or 0) if share is None else share.depth
 
 
-def share(workers: int, among: int | None = None) -> Share:
+def share(workers: int, among: int | None = None, usable: int | None = None) -> Share:
     """The share of each worker of a new pool; ``among``: the CPUs that its workers are pinned to.
+    ``usable``: what ``available`` said, if that is known.
 
     Raises RecursionError where pools are nested ``DEEPEST`` deep already.
     """
@@ -95,7 +96,9 @@ def share(workers: int, among: int | None = None) -> Share:
             f"this task runs in {inside} pools, one inside the other, and no more may be nested: "
             "call the function directly, or use Pool(backend='inline')"
         )
-    budget = available() if among is None else min(available(), among)
+    budget = available() if usable is None else usable
+    if among is not None:
+        budget = min(budget, among)
     return Share(max(1, budget // workers), inside + 1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, Protocol
 
 from millpond import logs
 from millpond.backends.base import Backend, Logged, Report
@@ -38,6 +38,12 @@ _HEAVY = 1 << 14
 """Bytes of a chunk from which on its weight is worth telling the scheduler."""
 
 
+class Sleeper(Protocol):
+    """Who drives."""
+
+    asleep: bool
+
+
 class Driver:
     """See the module."""
 
@@ -60,25 +66,38 @@ class Driver:
         self._clock = clock
 
     def run(
-        self, ready: Callable[[], bool], deadline: float | None, sleeping: Callable[[bool], None]
+        self,
+        ready: Callable[[], bool],
+        deadline: float | None,
+        sleeper: Sleeper,
+        brisk: bool = False,
     ) -> None:
-        """Until ``ready()`` or the deadline; ``sleeping`` is told before and after each poll."""
+        """Until ``ready()`` or the deadline; the sleeper is ``asleep`` while it polls, or is about to.
+
+        ``brisk``: somebody waits, so that what is due at once may be looked out for without sleeping.
+        """
+        inbox = self.intake.inbox
         while True:
-            self._catch_up()
-            self.intake.take()
+            if self._reports or self._commands or self._packing:
+                self._catch_up()
+            if inbox:
+                self.intake.take()
             if ready() or self.finished:
                 return
-            self.intake.feed()
+            if self.jobs.streams:
+                self.intake.feed()
             timeout = self._patience(deadline)
             if timeout == 0.0 and deadline is not None and self._clock() >= deadline:
                 return
-            sleeping(True)
-            if self.intake.inbox or ready():
-                sleeping(False)
+            sleeper.asleep = True
+            if inbox or ready():
+                sleeper.asleep = False
                 continue
-            self._reports.extend(self.backend.poll(timeout))
-            sleeping(False)
-            if not self._reports:
+            reports = self.backend.poll(timeout, brisk and self.scheduler.due)
+            sleeper.asleep = False
+            if reports:
+                self._reports.extend(reports)
+            else:
                 self.step(Ticked())
 
     def _catch_up(self) -> None:

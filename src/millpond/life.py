@@ -52,20 +52,17 @@ class Life:
         """Whether nothing can be done now."""
         return self.finished or not (self.inbox or not self._driver.scheduler.quiet)
 
-    def drive(self, ready: Callable[[], bool], deadline: float | None) -> None:
-        """Run the loop until ``ready()`` or the deadline."""
+    def drive(self, ready: Callable[[], bool], deadline: float | None, brisk: bool) -> None:
+        """Run the loop until ``ready()`` or the deadline; ``brisk`` as in ``Driver.run``."""
         try:
-            self._driver.run(ready, deadline, self._set_asleep)
+            self._driver.run(ready, deadline, self.seat, brisk)
         except BaseException:
             # The engine itself failed: nobody may wait for ever.
-            self._set_asleep(False)
+            self.seat.asleep = False
             self._driver.stepping = False
             self._driver.closing = True
             self.terminate(0)
             raise
-
-    def _set_asleep(self, asleep: bool) -> None:
-        self.seat.asleep = asleep
 
     # How it ends ----------------------------------------------------------------------------------
 

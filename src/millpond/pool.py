@@ -81,7 +81,7 @@ class Pool(AsyncContext):
         staff = Staff(self._processes, cpus, blas_threads)
         self._choice = registry.choose(backend, start, initializer, tuple(initargs), staff)
         self._backend = self._choice.backend
-        policy = Policy(workers=self._processes, max_chunks=maxtasksperchild)
+        policy = Policy(self._processes, maxtasksperchild, cpus=self._choice.usable)
         self._engine = Engine(policy, self._backend, attended=self._choice.attended)
         self._submission = Submission(self._engine, self._backend.packing, policy, defaults)
         self._finalizer = util.Finalize(

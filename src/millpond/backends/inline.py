@@ -84,7 +84,7 @@ class InlineBackend:
     def kill(self, worker: WorkerId) -> None:
         raise CannotKill("a task that runs in the caller's own thread cannot be killed")
 
-    def poll(self, timeout: float | None) -> Sequence[Report]:
+    def poll(self, timeout: float | None, brisk: bool = False) -> Sequence[Report]:
         if not self._reports and self._tasks:
             worker, seq, task = self._tasks.popleft()
             begin = interrupts.clock()

@@ -30,9 +30,12 @@ def places(staff: Staff) -> list[Place]:
     """
     threads = _checked(staff.blas_threads)
     pins = cpus.pinning(staff.cpus)
-    share = cpus.share(staff.workers, len(frozenset().union(*pins)) if pins else None)
+    usable = cpus.available()
+    among = len(frozenset().union(*pins)) if pins else None
+    share = cpus.share(staff.workers, among, usable)
     return [
-        _place(share, pins[n % len(pins)] if pins else None, threads) for n in range(staff.workers)
+        _place(share, pins[n % len(pins)] if pins else None, threads)._replace(usable=usable)
+        for n in range(staff.workers)
     ]
 
 

@@ -36,6 +36,11 @@ class Choice(NamedTuple):
     attended: bool = True  # a thread drives while nobody waits
     place: Place | None = None  # that a worker process gets
 
+    @property
+    def usable(self) -> int:
+        """CPUs that the program and its worker processes may use."""
+        return 1 if self.place is None else self.place.usable
+
     def about(self) -> dict[str, Any]:
         """What ``Pool.info()`` says of it."""
         return {

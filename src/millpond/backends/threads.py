@@ -215,7 +215,7 @@ class ThreadBackend:
     def kill(self, worker: WorkerId) -> None:
         raise CannotKill(_CANNOT)
 
-    def poll(self, timeout: float | None) -> Sequence[Report]:
+    def poll(self, timeout: float | None, brisk: bool = False) -> Sequence[Report]:
         reports = []
         try:
             report = self._reports.get(timeout=timeout)

@@ -51,5 +51,10 @@ class Policy(NamedTuple):
     """How much larger than the last chunk of its job a chunk may be."""
     chunk_bytes: int = 1 << 20
     """What a chunk should weigh at most, and what may wait in a worker's channel."""
+    cpus: int = 1
+    """CPUs that this process and its workers may use."""
+    blink: float = 60e-6
+    """An outcome that is due sooner is looked out for without sleeping, while a CPU is free: to be woken takes
+    about as long."""
     patience: float = 0.005
     """A task that runs this long has the tasks behind it taken back if a worker is idle."""

@@ -76,6 +76,15 @@ class Scheduler(Crew):
             worker.ready and not worker.busy() for worker in self.workers.values()
         )
 
+    @property
+    def due(self) -> bool:
+        """Whether an outcome will be there in a moment, and a CPU is free to look out for it."""
+        busy = len(self.workers) - len(self._idle)
+        return 0 < busy < self.policy.cpus and any(
+            worker.flight and not worker.unmeasured and worker.load < self.policy.blink
+            for worker in self.workers.values()
+        )
+
     def waits_for(self, workers: Collection[WorkerId]) -> bool:
         """Whether tasks are queued and no worker but these is there to take them."""
         return bool(self._backlog) and all(worker.id in workers for worker in self.workers.values())

@@ -213,7 +213,7 @@ class SimulatedBackend(ProcessBackend):
             self.world.forget(worker)
         return reports
 
-    def poll(self, timeout: float | None) -> list[Report]:
+    def poll(self, timeout: float | None, brisk: bool = False) -> list[Report]:
         """Let the world go on until there is something to report, or virtual time has passed."""
         self.world.nanoseconds()  # looking takes a while, too: who only looks sees time pass
         limit = None if timeout is None else self.world.clock() + timeout

@@ -7,10 +7,17 @@ import socket
 import threading
 from collections import deque
 from multiprocessing import reduction
-from typing import Any
+from time import monotonic_ns
+from typing import Any, Final
 
 from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
 from millpond.worker.slate import Slate
+
+
+_BRISK: Final = 100_000
+"""Nanoseconds for which a frame that is due at once is looked for without sleeping."""
+_BORED: Final = 8
+"""Calls before a worker does so again, once none came."""
 
 
 class WorkerChannel:
@@ -21,6 +28,9 @@ class WorkerChannel:
         self._socket.setblocking(True)
         self._fd = fd
         self._decoder = Decoder()
+        self.brisk = False  # there are CPUs enough to look out for a frame without sleeping
+        self._expecting = False  # one is due at once
+        self._bored = 0  # calls after which none came at once and to come before it is tried again
         self._lock = threading.RLock()  # the tasks' threads send what they log
         self._deferred: deque[list[Buffer]] = deque()
 
@@ -37,12 +47,31 @@ class WorkerChannel:
                 count = os.readv(self._fd, [room])
                 frames = decoder.advance(count)
             else:
-                data = os.read(self._fd, PIECE)
+                data = self._await() if self._expecting else os.read(self._fd, PIECE)
                 count = len(data)
                 frames = decoder.feed(data)
             if not count:
                 raise EOFError
         return frames
+
+    def expect(self) -> None:
+        """Who waits for what was just sent is likely to send the next frame at once."""
+        if self._bored:
+            self._bored -= 1
+        else:
+            self._expecting = self.brisk
+
+    def _await(self) -> bytes:
+        """Look for the next bytes again and again for a moment, since being woken takes longer; then sleep."""
+        self._expecting = False
+        look, limit = self._socket.recv, monotonic_ns() + _BRISK
+        while monotonic_ns() < limit:
+            try:
+                return look(PIECE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+        self._bored = _BORED
+        return os.read(self._fd, PIECE)
 
     def send(self, buffers: list[Buffer]) -> None:
         """Write a frame whole. Raises BrokenPipeError when the parent has gone."""

@@ -156,6 +156,7 @@ class Worker:
             self._add(value)
         self._spent += monotonic_ns() - begin
         self._flush()
+        self._channel.expect()
 
     def _function(self, part: Part) -> Any:
         """The part's function, or the sealed error that loading it raised."""
@@ -362,6 +363,7 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     signal.signal(signal.SIGINT, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     channel, slate, page = endpoint.open()
+    channel.brisk = own.usable > 1
     last_words.keep(slate, page)
     records.divert(channel, settings.levels)
     try:

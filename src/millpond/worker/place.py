@@ -36,6 +36,7 @@ class Place(NamedTuple):
     threads: int = 0  # of each library whose variable is among them; 0: it is left alone
     exactly: bool = False  # also where it uses fewer
     cpus: frozenset[int] | None = None  # to run on
+    usable: int = 1  # CPUs that the program and its workers may use
 
 
 def take(place: Place) -> None:

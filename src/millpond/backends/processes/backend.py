@@ -161,10 +161,10 @@ class ProcessBackend:
 
     # What happens ---------------------------------------------------------------------------------
 
-    def poll(self, timeout: float | None) -> Sequence[Report]:
+    def poll(self, timeout: float | None, brisk: bool = False) -> Sequence[Report]:
         if self._reports:
             timeout = 0
-        self._lookout.poll(timeout)
+        self._lookout.poll(timeout, brisk)
         reports, self._reports = self._reports, []
         return reports
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from time import monotonic_ns
 
 from millpond.backends.processes.bell import Bell
 
 _AGAIN = 50
 """Milliseconds after which the caretaker looks for dead workers again that another thread should see to."""
+
+
+_BRISK = 100_000
+"""Nanoseconds for which something that is due at once is looked for without sleeping."""
 
 
 class Lookout:
@@ -40,12 +45,22 @@ class Lookout:
         """Whether to call when ``fd`` takes more, too."""
         self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
-    def poll(self, timeout: float | None) -> None:
+    def poll(self, timeout: float | None, brisk: bool = False) -> None:
         """Wait until something happens, at most so many seconds, and do what is to be done about it."""
-        for fd, events in self._epoll.poll(timeout):
+        for fd, events in self._look_out(timeout) if brisk else self._epoll.poll(timeout):
             act = self._acts.get(fd)
             if act is not None:
                 act(events)
+
+    def _look_out(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Look again and again for a moment, since being woken takes longer than that; then sleep."""
+        look = self._epoll.poll
+        limit = monotonic_ns() + _BRISK
+        while monotonic_ns() < limit:
+            found = look(0)
+            if found:
+                return found
+        return look(timeout)
 
     def close(self) -> None:
         """No more polls."""
