@@ -34,6 +34,10 @@ from millpond.job import Job
 from millpond.jobs import Jobs
 from millpond.worker.outcome import MISSING, Error, Mixed, Sealed
 
+_FLOOD = 4
+"""Calls that come in together from which on more of them are expected at once."""
+_MOMENT = 0.001
+"""Seconds for which they are awaited."""
 _HEAVY = 1 << 14
 """Bytes of a chunk from which on its weight is worth telling the scheduler."""
 
@@ -70,17 +74,20 @@ class Driver:
         ready: Callable[[], bool],
         deadline: float | None,
         sleeper: Sleeper,
-        brisk: bool = False,
+        waited_for: bool = False,
     ) -> None:
         """Until ``ready()`` or the deadline; the sleeper is ``asleep`` while it polls, or is about to.
 
-        ``brisk``: somebody waits, so that what is due at once may be looked out for without sleeping.
+        Where somebody waits for it, what is due at once may be looked out for without sleeping. Where nobody
+        does and much comes in, more is awaited for a moment, in which nobody need be woken.
         """
         inbox = self.intake.inbox
         while True:
             if self._reports or self._commands or self._packing:
                 self._catch_up()
+            flood = False
             if inbox:
+                flood = len(inbox) >= _FLOOD and not waited_for
                 self.intake.take()
             if ready() or self.finished:
                 return
@@ -89,11 +96,14 @@ class Driver:
             timeout = self._patience(deadline)
             if timeout == 0.0 and deadline is not None and self._clock() >= deadline:
                 return
-            sleeper.asleep = True
-            if inbox or ready():
-                sleeper.asleep = False
-                continue
-            reports = self.backend.poll(timeout, brisk and self.scheduler.due)
+            if flood:
+                timeout = _MOMENT if timeout is None else min(timeout, _MOMENT)
+            else:
+                sleeper.asleep = True
+                if inbox or ready():
+                    sleeper.asleep = False
+                    continue
+            reports = self.backend.poll(timeout, waited_for and self.scheduler.due)
             sleeper.asleep = False
             if reports:
                 self._reports.extend(reports)

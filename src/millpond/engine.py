@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,9 +25,12 @@ from millpond.backends.base import Backend
 from millpond.core.events import Opened, Repopulated
 from millpond.core.policy import Policy
 from millpond.driver import Driver
-from millpond.job import CallStream, Held, Job, Receiver, StreamJob
+from millpond.job import Call, CallStream, Job, Receiver, StreamJob
 from millpond.life import Life
 from millpond.parking import Flag
+
+
+_live: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
@@ -43,6 +47,8 @@ class Engine:
         self.policy = policy
         self._backend = backend
         self._pid = os.getpid()
+        self.foreign = False  # this is a forked copy of the program, and not its own
+        _live.add(self)
         self.attended = attended
         self.can_kill = backend.kills  # whether a task that runs can be ended
         self._driver = Driver(policy, backend, clock)
@@ -53,7 +59,7 @@ class Engine:
 
     def check_process(self) -> None:
         """Raise PoolForkedError in a forked copy of the program."""
-        if os.getpid() != self._pid:
+        if self.foreign:
             raise errors.PoolForkedError(
                 f"this pool belongs to process {self._pid}, of which this one ({os.getpid()}) is a "
                 "forked copy; make a Pool of its own here"
@@ -73,7 +79,7 @@ class Engine:
         """Replace workers that are missing."""
         self._do(partial(self._driver.step, Repopulated()))
 
-    def submit(self, entry: Job | tuple[CallStream, Held, Any]) -> None:
+    def submit(self, entry: Job | Call) -> None:
         """Take on a job, or one more call of a stream. Somebody has to wait, or to ring."""
         self._intake.inbox.append(entry)
         if self.life.finished:
@@ -92,7 +98,7 @@ class Engine:
         self._leave(partial(self._intake.cancel_call, stream, receiver))
 
     def _leave(self, act: Callable[[], None]) -> None:
-        if not self.life.finished and os.getpid() == self._pid:
+        if not self.life.finished and not self.foreign:
             self._intake.inbox.append(act)
             if self.attended:  # else ringing would mean to drive
                 self.ring()
@@ -115,7 +121,7 @@ class Engine:
 
         Raises CannotKill if some could not be ended.
         """
-        if self.life.finished or os.getpid() != self._pid:
+        if self.life.finished or self.foreign:
             return
         self._driver.closing = True
         act = partial(self.life.terminate, grace)
@@ -153,6 +159,14 @@ class Engine:
         self.wait(errand.done, None)
         if errand.failure is not None:
             raise errand.failure
+
+
+def _in_child() -> None:
+    for engine in list(_live):
+        engine.foreign = True
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 class _Errand:

@@ -289,7 +289,7 @@ def _batches(calls: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple
 
 def _later(engine: Engine, act: Callable[[], None]) -> None:
     """Have it done in the seat, some time. Garbage collection calls this: it only appends and rings."""
-    if not engine.life.finished and os.getpid() == engine._pid:
+    if not engine.life.finished and not engine.foreign:
         engine._intake.inbox.append(act)
         if engine.attended:  # else ringing would mean to drive
             engine.ring()

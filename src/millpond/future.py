@@ -7,11 +7,11 @@ one atomic step (``dict.setdefault``): whichever is first decides, and whoever a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from millpond.concluding import CANCELLED, PENDING
 from millpond.interrupts import Deferral
-from millpond.results import AsyncResult
+from millpond.results import SENT, AsyncResult
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["PoolFuture"]
 
 T = TypeVar("T")
-
-_SENT: Final = "SENT"
-
 
 class PoolFuture(AsyncResult[T]):
     """See the module. Whoever waits in ``result`` or ``exception`` drives the pool."""
@@ -53,12 +50,12 @@ class PoolFuture(AsyncResult[T]):
 
     def claim(self) -> bool:
         """The call is to be sent; False if it was cancelled."""
-        self._sent = self._fate(_SENT) == _SENT
+        self._sent = self._fate(SENT) == SENT
         return self._sent
 
     def settle(self, outcome: Any) -> None:
         """The call has ended with this."""
-        if self._fate(_SENT) == _SENT:
+        if self._fate(SENT) == SENT:
             super().settle(outcome)
 
     def run_callbacks(self) -> None:
@@ -68,10 +65,6 @@ class PoolFuture(AsyncResult[T]):
         finally:
             self._done_callbacks = []
             self._leave()
-
-    def _fate(self, mine: str) -> str:
-        fate: str = self.__dict__.setdefault("_decided", mine)
-        return fate
 
     def _conclude(self, state: str) -> None:
         super()._conclude(state)

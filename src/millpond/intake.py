@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from millpond.backends.base import Backend
 from millpond.core.events import Cancelled, Dropped, Event, Forgotten, Submitted
 from millpond.core.scheduler import Scheduler
-from millpond.job import CallStream, Job, MapJob, Receiver, StreamJob
+from millpond.job import Call, CallStream, Job, MapJob, Receiver, StreamJob
 from millpond.jobs import Jobs
 
 
@@ -43,24 +43,22 @@ class Intake:
         while inbox:
             entry = inbox.popleft()
             if type(entry) is tuple:
-                self._take_calls(*entry)
+                self._take_calls(entry)
             elif isinstance(entry, Job):
                 self._add(entry)
             else:
                 entry()
 
-    def _take_calls(self, stream: CallStream, receiver: Any, payload: Any) -> None:
+    def _take_calls(self, call: Call) -> None:
         """A call, and those behind it that are of the same stream."""
-        inbox = self.inbox
+        inbox, stream = self.inbox, call[0]
         if stream not in self._jobs:
             self._jobs.admit(stream)
-        stream.add(receiver, payload)
-        count = 1
+        calls = [call]
         while inbox and type(inbox[0]) is tuple and inbox[0][0] is stream:
-            _, receiver, payload = inbox.popleft()
-            stream.add(receiver, payload)
-            count += 1
-        self._loop.step(Submitted(stream.id, count, limits=stream.limits))
+            calls.append(inbox.popleft())
+        stream.add(calls)
+        self._loop.step(Submitted(stream.id, len(calls), 1, stream.limits))
 
     def _add(self, job: Job) -> None:
         self._jobs.admit(job)

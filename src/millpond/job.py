@@ -19,6 +19,10 @@ UNREAD: Final = 64 << 20
 """Bytes of unread results with which no more input is pulled."""
 
 
+SLICE: Final = 1 << 20
+"""Calls of which as many may run as one slice as are short enough."""
+
+
 AHEAD: Final = 1024
 """Inputs a worker that are pulled ahead, at most."""
 
@@ -40,7 +44,9 @@ Held = Callable[[], Receiver | None]
 
 
 class Job:
-    """What every kind of job has. ``grain`` is multiprocessing's chunk, ``unit`` what may not be parted."""
+    """What every kind of job has. ``grain`` is multiprocessing's chunk, ``unit`` what may not be parted,
+    ``slice`` how many tasks may run as one.
+    """
 
     style: int = CALL
     streaming: ClassVar[bool] = False  # whether its input comes bit by bit
@@ -57,7 +63,7 @@ class Job:
         self.id = -1  # given by the engine
         self.function = function  # as the backend prepared it
         self.name = name
-        self.grain = grain
+        self.grain = self.slice = grain
         self.unit = unit
         self.source: Any = None  # the function itself
         self.missed: set[int] = set()  # tasks that met a worker without it, and were sent again
@@ -97,58 +103,60 @@ class Job:
         raise NotImplementedError
 
 
+Call = tuple["CallStream", Held, Any]
+"""One call as it waits in the engine's inbox, and in its stream: with its receiver and its arguments."""
+
+
 class CallStream(Job):
     """Calls of one function, each with a receiver of its own (``apply`` and ``apply_async``)."""
 
     def __init__(self, function: Any, name: str) -> None:
         super().__init__(function, name)
+        self.slice = SLICE
         self.count = 0  # calls so far
-        self._receivers: dict[int, Held] = {}
-        self._arguments: dict[int, Any] = {}
+        self._calls: dict[int, Call] = {}  # those that have not ended
         self._claimed = 0  # calls before this one have been asked for
 
     @property
     def over(self) -> bool:
-        return not self._receivers
+        return not self._calls
 
-    def add(self, receiver: Held, payload: Any) -> None:
-        """One more call."""
-        self._receivers[self.count] = receiver
-        self._arguments[self.count] = payload
-        self.count += 1
+    def add(self, calls: list[Call]) -> None:
+        """More calls."""
+        self._calls.update(enumerate(calls, self.count))
+        self.count += len(calls)
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]:
-        kept = self._arguments
+        calls = self._calls
         for index in range(max(start, self._claimed), stop):
-            receiver = self._receivers[index]()
+            _, held, _ = calls[index]
+            receiver = held()
             if receiver is not None and not receiver.claim():
-                kept[index] = GONE  # it was cancelled
+                calls[index] = self, held, GONE  # it was cancelled
         self._claimed = max(self._claimed, stop)
-        return [kept[index] for index in range(start, stop)]
+        return [calls[index][2] for index in range(start, stop)]
 
     def _settle(self, start: int, batch: list[Any]) -> None:
-        receivers, kept = self._receivers, self._arguments
+        take = self._calls.pop
         for index, outcome in enumerate(batch, start):
-            del kept[index]
-            receiver = receivers.pop(index)()
+            receiver = take(index)[1]()
             if receiver is not None:
                 receiver.settle(outcome)
 
     def index_of(self, receiver: Receiver) -> int | None:
         """Which call's receiver this is; None if that has ended."""
-        for index, held in self._receivers.items():
+        for index, (_, held, _) in self._calls.items():
             if held() is receiver:
                 return index
         return None
 
     def withdraw(self) -> None:
         self.withdrawn = True
-        for held in self._receivers.values():
+        for _, held, _ in self._calls.values():
             receiver = held()
             if receiver is not None:
                 receiver.withdraw()
-        self._receivers.clear()
-        self._arguments.clear()
+        self._calls.clear()
 
 
 class MapJob(Job):

@@ -52,10 +52,10 @@ class Life:
         """Whether nothing can be done now."""
         return self.finished or not (self.inbox or not self._driver.scheduler.quiet)
 
-    def drive(self, ready: Callable[[], bool], deadline: float | None, brisk: bool) -> None:
-        """Run the loop until ``ready()`` or the deadline; ``brisk`` as in ``Driver.run``."""
+    def drive(self, ready: Callable[[], bool], deadline: float | None, waited_for: bool) -> None:
+        """Run the loop until ``ready()`` or the deadline; ``waited_for`` as in ``Driver.run``."""
         try:
-            self._driver.run(ready, deadline, self.seat, brisk)
+            self._driver.run(ready, deadline, self.seat, waited_for)
         except BaseException:
             # The engine itself failed: nobody may wait for ever.
             self.seat.asleep = False

@@ -120,7 +120,9 @@ class Pool(AsyncContext):
     ) -> AsyncResult[T]:
         """``apply`` that does not wait. The callbacks run in a thread of the pool's, in order."""
         self._check_running()
-        callbacks = Callbacks(callback, error_callback)
+        callbacks = None
+        if callback is not None or error_callback is not None:
+            callbacks = Callbacks(callback, error_callback)
         result = self._submission.call(self, func, args, kwds, callbacks, options)
         self._engine.ring()
         return result
@@ -323,7 +325,8 @@ class Pool(AsyncContext):
         self._engine.repopulate()
 
     def _check_running(self) -> None:
-        self._engine.check_process()
+        if self._engine.foreign:
+            self._engine.check_process()
         if self._state != RUN:
             raise ValueError("Pool not running")
 

@@ -3,8 +3,10 @@
 Rules:
 
 1. An outcome is kept as it came and decoded by the first who asks, in the asker's thread.
-2. A call is sent or cancelled, and it is settled or cancelled: two tokens in the result's ``__dict__`` decide,
-   each of which only one thread can pop. Who has the second one brings about the last state, and tells.
+2. A call is settled or cancelled: a token in the result's ``__dict__`` decides, which only one thread can pop.
+   Who has it brings about the last state, and tells.
+3. Where a call that runs cannot be ended, it is sent or cancelled: ``_fate`` decides, which is the same for all
+   who ask, and what the first of them said.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from millpond import awaiting, errors
 from millpond.concluding import CANCELLED, FINISHED, PENDING, ConcludingFuture
@@ -20,7 +22,7 @@ from millpond.interrupts import Deferral
 from millpond.iterators import IMapIterator, IMapUnorderedIterator
 from millpond.job import CallStream, MapJob
 from millpond.tolerance import LENIENT, has_error, value_of_call, value_of_map
-from millpond.worker.outcome import Error
+from millpond.worker.outcome import PLAIN, Error
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
 
 T = TypeVar("T")
+
+SENT: Final = "SENT"
 
 
 class AsyncResult(ConcludingFuture[T], Generic[T]):
@@ -50,7 +54,7 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
     ) -> None:
         self._engine = engine
         self._owner = owner  # the pool must not be collected while its work is wanted
-        self._unsent = self._unsettled = True  # the tokens
+        self._unsettled = True  # the token
         if callback is not None or error_callback is not None:
             self._callbacks = (callback, error_callback)
 
@@ -90,6 +94,9 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
 
         Raises ``multiprocessing.TimeoutError`` if it does not come within ``timeout`` seconds.
         """
+        outcome = self._outcome
+        if type(outcome) in PLAIN and self._state == FINISHED and self._opened is None:
+            return outcome  # type: ignore[no-any-return]  # the short way for the commonest
         if not self.ready():
             self._engine.wait(self, timeout)
             if not self.ready():
@@ -126,17 +133,16 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
         self._engine.check_process()
         with Deferral(_nothing):
             job = self._job
-            pending = self.__dict__.pop("_unsent", None) is not None
-            if not pending and not self._can_end(job):
+            if not self._can_end(job) and self._fate(CANCELLED) != CANCELLED:
                 return False
             if self.__dict__.pop("_unsettled", None) is None:
                 return self._state == CANCELLED  # another thread was faster
             self._job = self._callbacks = None
             self._conclude(CANCELLED)
-            if pending:
-                self._engine.life.seat.nudge()  # who waits for it may be the one who drives
-            else:
+            if self._sent:
                 self._end(job)
+            else:
+                self._engine.life.seat.nudge()  # who waits for it may be the one who drives
         return True
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -159,11 +165,9 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
     # For the engine -------------------------------------------------------------------------------
 
     def claim(self) -> bool:
-        """The call is to be sent; False if it was cancelled."""
-        if self.__dict__.pop("_unsent", None) is None:
-            return self._sent and self._state != CANCELLED
+        """The call is to be sent; False if it was cancelled. Who cancels looks at ``_sent`` after his last store."""
         self._sent = True
-        return True
+        return self._state != CANCELLED and (self._engine.can_kill or self._fate(SENT) == SENT)
 
     def settle(self, outcome: Any) -> None:
         """The call has ended with this."""
@@ -205,6 +209,11 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
                 super().run_callbacks()
 
     # Inside ---------------------------------------------------------------------------------------
+
+    def _fate(self, mine: str) -> str:
+        """``SENT`` or ``CANCELLED``, whichever was said first."""
+        fate: str = self.__dict__.setdefault("_decided", mine)
+        return fate
 
     def _can_end(self, job: Any) -> bool:
         """Whether the call can be ended though it runs."""

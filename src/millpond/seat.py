@@ -41,7 +41,7 @@ class Loop(Protocol):
     def finished(self) -> bool: ...
     def outstanding(self) -> bool: ...
     def quiet(self) -> bool: ...
-    def drive(self, ready: Callable[[], bool], deadline: float | None, brisk: bool) -> None: ...
+    def drive(self, ready: Callable[[], bool], deadline: float | None, waited_for: bool) -> None: ...
 
 
 class Seat:
@@ -137,15 +137,15 @@ class Seat:
             if left is not None and left <= 0:
                 return
             if not self._loop.finished and self._lock.acquire(False):
-                self._drive(over, deadline, brisk=True)
+                self._drive(over, deadline, waited_for=True)
             else:
                 self.ring()
                 target.park(_PARK if left is None else min(left, _PARK))
 
-    def _drive(self, ready: Callable[[], bool], deadline: float | None, brisk: bool) -> None:
+    def _drive(self, ready: Callable[[], bool], deadline: float | None, waited_for: bool) -> None:
         try:
             self._owner = threading.get_ident()
-            self._loop.drive(ready, deadline, brisk)
+            self._loop.drive(ready, deadline, waited_for)
         finally:
             self._owner = None
             self._lock.release()
@@ -160,7 +160,7 @@ class Seat:
             contended = not self._lock.acquire(False)
             if not contended:
                 try:
-                    self._drive(lambda: not self._loop.outstanding(), None, brisk=False)
+                    self._drive(lambda: not self._loop.outstanding(), None, waited_for=False)
                 except BaseException as failure:
                     report(failure)  # the loop has ended itself, and told who waited
         self._bells.release()

@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 from millpond import awaiting
@@ -70,23 +71,23 @@ class Submission:
         options = self._defaults
         if given or options is not NONE:
             options = self._options(given)
-        if callbacks is None:
-            callbacks = _SILENT
-        result: AsyncResult[Any] = AsyncResult(self.engine, pool, *callbacks)
+        result: AsyncResult[Any] = AsyncResult(self.engine, pool, *callbacks or _SILENT)
         try:
             payload = self.packing.argument(CALL, (tuple(args), dict(kwds)))
             stream = self.stream(func, options)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                raise
+        except Exception as error:
             result.settle(Error(error))
             return result
         result._job = stream
-        self.engine.submit((stream, held(result, callbacks.wanted), payload))
+        self.engine.submit((stream, held(result, callbacks is not None), payload))
         return result
 
     def stream(self, func: Any, options: Options = NONE) -> CallStream:
         """Where calls of the function are gathered: one stream for each that pickles by reference."""
+        if options is NONE and type(func) is FunctionType:
+            known = self._calls.get(func)
+            if known is not None:
+                return known
         if options.seed is not None or not self.packing.keeps(func):
             return self.new_stream(func, options)
         key = func if options is NONE else (func, options)
@@ -224,7 +225,7 @@ class Submission:
         job.limits = options.limits(is_async)
         job.on_error, job.fail_fast = options.on_error, options.fail_fast
         if options.timeout is not None or type(func) is Conducted:
-            job.grain = 1  # each task is on the slate
+            job.slice = 1  # each task is on the slate
 
 
 def _watch(job: Job, options: Options) -> Any:

@@ -21,7 +21,7 @@ class Work(Protocol):
 
     id: int
     style: int
-    grain: int
+    slice: int  # how many of its tasks may run as one
     function: Any  # as it was packed
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]: ...

@@ -20,6 +20,7 @@ Needs pytest.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,5 +49,6 @@ def __getattr__(name: str) -> Any:
     import pytest
 
     # Before they are imported, so that their assertions explain themselves.
-    pytest.register_assert_rewrite(*[f"{__name__}.{module}" for module in _WITH_ASSERTIONS])
+    modules = [f"{__name__}.{module}" for module in _WITH_ASSERTIONS]
+    pytest.register_assert_rewrite(*[each for each in modules if each not in sys.modules])
     return getattr(importlib.import_module(f"{__name__}.backend_tests"), name)

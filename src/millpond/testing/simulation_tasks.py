@@ -136,7 +136,7 @@ class SimulatedJob:
     ) -> None:
         self.id = number
         self.limited = limits != NO_LIMITS
-        self.grain = 1 if self.limited else grain  # each task is on the slate
+        self.grain = self.slice = 1 if self.limited else grain  # each task is on the slate
         self.limits = limits
         self.plain = plain  # tasks travel as numbers, else as ``Argument``
         conduct = Conduct(retry_on=(ValueError,) if limits.retries else ())

@@ -16,7 +16,10 @@ from millpond.worker.frames import Buffer
 from millpond.worker.outcome import PLAIN, PROTOCOL, pack, unpack
 
 CALL, MAP, STAR = range(3)
-"""How a task's argument meets its function: ``f(*a[0], **a[1])``, ``f(a)``, ``f(*a)``."""
+"""How a task's argument meets its function: ``f(*a[0], **a[1])``, ``f(a)``, ``f(*a)``.
+
+Plain arguments of a CALL, of which none has a name, come as for STAR.
+"""
 
 UNSENDABLE: Final = -1
 """Instead of an argument's length: it could not be encoded; the parent has the error and wants no answer."""
@@ -35,7 +38,7 @@ class Part(NamedTuple):
     job: int
     style: int
     first: int  # the index in the job of the first task
-    grain: int  # multiprocessing's chunk: what may run as one slice
+    slice: int  # how many may run as one
     function: Buffer | None  # encoded; None where the worker has it
     plain: list[Any] | None
     blobs: Sequence[Buffer | None] | None  # None: this one could not be encoded
@@ -61,7 +64,7 @@ def encode_chunk(parts: Iterable[Part]) -> list[Buffer]:
         if part.blobs is not None:
             lengths = [UNSENDABLE if b is None else len(b) for b in part.blobs]
             blobs.extend(b for b in part.blobs if b is not None)
-        index.append((part.job, part.style, part.first, part.grain, size, part.plain, lengths))
+        index.append((part.job, part.style, part.first, part.slice, size, part.plain, lengths))
     return pack(index, blobs)
 
 
@@ -70,7 +73,7 @@ def decode_chunk(body: Buffer) -> list[Part]:
     index, rest = unpack(body)
     parts = []
     at = 0
-    for job, style, first, grain, size, plain, lengths in index:
+    for job, style, first, slice_, size, plain, lengths in index:
         function = None
         if size >= 0:
             function = rest[at : at + size]
@@ -84,7 +87,7 @@ def decode_chunk(body: Buffer) -> list[Part]:
                 else:
                     blobs.append(rest[at : at + length])
                     at += length
-        parts.append(Part(job, style, first, grain, function, plain, blobs))
+        parts.append(Part(job, style, first, slice_, function, plain, blobs))
     return parts
 
 

@@ -124,7 +124,7 @@ class Worker:
                 self._seq = stop
             elif type(function) is Conducted:
                 self._run_conducted(function, part)
-            elif part.plain is not None and part.grain > 1 and not self._settings.at_most_once:
+            elif part.plain is not None and part.slice > 1 and not self._settings.at_most_once:
                 self._run_slices(function, part)
             else:
                 self._run_each(function, part)
@@ -199,7 +199,7 @@ class Worker:
         page = self._page
         items = part.plain if part.plain is not None else part.blobs
         encoded = part.plain is None
-        call = _CALLS[part.style]
+        call = _CALLS[part.style] if encoded or part.style != CALL else _star
         phase = DECODING if encoded else RUNNING
         assert items is not None
         for item in items:
@@ -253,14 +253,14 @@ class Worker:
     # In slices ------------------------------------------------------------------------------------
 
     def _run_slices(self, function: Any, part: Part) -> None:
-        """Run plain short tasks many at a time, at C speed; a slice never leaves its chunk's grain."""
+        """Run plain short tasks many at a time, at C speed; a slice never leaves multiprocessing's chunk."""
         page, items = self._page, part.plain
         assert items is not None
         source = iter(items)
-        outputs = starmap(function, source) if part.style == STAR else map(function, source)
+        outputs = map(function, source) if part.style == MAP else starmap(function, source)
         index, count, size = 0, len(items), 1
         while index < count:
-            edge = part.grain - (part.first + index) % part.grain
+            edge = part.slice - (part.first + index) % part.slice
             size = min(size, count - index, edge, MOST, self._free_ahead())
             begin = page[TIME] = monotonic_ns()
             page[WORD] = word(self._seq, size, RUNNING)
@@ -277,6 +277,8 @@ class Worker:
             took = monotonic_ns() - begin
             self._pace(took)
             size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
+            if part.style == CALL and took > SHORT * done:
+                size = 1  # each is answered by itself
 
     def _free_ahead(self) -> int:
         """How many tasks may begin before one that was taken back; a slice must not reach into it."""

@@ -15,7 +15,7 @@ from millpond.backends.processes.child import Child
 from millpond.backends.processes.death import Death, Late, StartFailure, Unwanted
 from millpond.backends.processes.ending import end_all
 from millpond.backends.processes.lookout import Lookout
-from millpond.backends.processes.packing import ProcessPacking
+from millpond.backends.processes.packing import ProcessPacking, encoded_call
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.errors import ProtocolError
@@ -77,6 +77,7 @@ class ProcessBackend:
             (payload,) = job.arguments(span.start, span.stop)
             if payload is not GONE:  # the straight line: a frame without an index
                 child.next_seq = seq + 1
+                payload = encoded_call(payload)
                 call = frames.encode(frames.CALL, (payload,), count=job.id, seq=seq)
                 child.write(self._lookout, [*child.stale(), *call])
                 return len(payload)

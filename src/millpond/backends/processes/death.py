@@ -161,7 +161,7 @@ def describe_task(work: Work, index: int) -> str:
 def _arguments(style: int, argument: Any) -> str:
     if style != CALL:
         return _short.repr(argument)
-    args, kwds = decode_argument(argument) if isinstance(argument, bytes) else argument
+    args, kwds = (argument, {}) if type(argument) is tuple else decode_argument(argument)
     shown = [_short.repr(a) for a in args]
     shown += [f"{name}={_short.repr(value)}" for name, value in kwds.items()]
     return ", ".join(shown)

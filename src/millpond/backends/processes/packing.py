@@ -23,8 +23,16 @@ from millpond.worker.frames import Buffer
 _KEPT = (FunctionType, BuiltinFunctionType, type)
 
 
+_ALL_TUPLES = frozenset({tuple}).issuperset
+
+
 class Encoded(bytes):
     """An argument that was encoded when it was handed in."""
+
+
+def encoded_call(payload: Any) -> Any:
+    """What ``ProcessPacking.argument`` made of a call, as bytes."""
+    return encode_call(payload, {}, True) if type(payload) is tuple else payload
 
 
 class ProcessPacking:
@@ -44,11 +52,14 @@ class ProcessPacking:
     def by_value(self, function: Any) -> bytes:
         return encode_by_value(function)
 
-    def argument(self, style: int, argument: Any) -> bytes:
-        if style == CALL:
-            args, kwds = argument
-            return encode_call(args, kwds, self._main_importable)
-        return Encoded(encode_argument(argument, self._main_importable))
+    def argument(self, style: int, argument: Any) -> Any:
+        """Encoded, so that it is what it was at the call; a call's plain arguments are kept as they are."""
+        if style != CALL:
+            return Encoded(encode_argument(argument, self._main_importable))
+        args, kwds = argument
+        if not kwds and all_plain(args):
+            return args
+        return encode_argument(argument, self._main_importable)
 
     def chunk(self, known: set[int], work: Sequence[tuple[Work, Span]]) -> list[Buffer]:
         """A chunk as the body of a frame; ``known`` are the jobs whose function the worker has."""
@@ -59,7 +70,10 @@ class ProcessPacking:
         plain: list[Any] | None = None
         blobs: list[Buffer | None] | None = None
         if job.style == CALL:
-            blobs = [None if item is GONE else item for item in items]
+            if job.slice > 1 and _ALL_TUPLES(map(type, items)):
+                plain = items if type(items) is list else list(items)
+            else:
+                blobs = [None if item is GONE else encoded_call(item) for item in items]
         elif all_plain(items):
             plain = items if type(items) is list else list(items)
         else:
@@ -68,7 +82,7 @@ class ProcessPacking:
         if job.id not in known:
             known.add(job.id)
             function = job.function
-        return Part(job.id, job.style, span.start, job.grain, function, plain, blobs)
+        return Part(job.id, job.style, span.start, job.slice, function, plain, blobs)
 
     def _blob(self, job: Work, index: int, item: Any) -> Buffer | None:
         if type(item) is Encoded:
