@@ -9,7 +9,7 @@ from millpond import errors
 from millpond.backends.base import Work
 from millpond.core.commands import Span
 from millpond.worker.codec import CALL, GONE, STAR
-from millpond.worker.conduct import Conducted
+from millpond.worker.conduct import Conducted, is_global
 from millpond.worker.outcome import Error, Value, asks_again, format_trace
 from millpond.worker.seeding import Seeded
 
@@ -30,7 +30,7 @@ class LocalPacking:
         return function
 
     def keeps(self, function: Any) -> bool:
-        return getattr(function, "__hash__", None) is not None
+        return is_global(function)
 
 
 def tasks_of(work: Sequence[tuple[Work, Span]]) -> list[Task]:

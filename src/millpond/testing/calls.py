@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +116,21 @@ class CallTests(Suite):
     def test_any_callable_can_be_sent(self, pool: Pool, func: Callable[[int], Any]) -> None:
         assert pool.apply(func, (2,)) == func(2)
         assert pool.map(func, [0, 1, 2]) == [func(x) for x in [0, 1, 2]]
+
+    def test_a_method_of_an_object_finds_it_as_it_is_at_each_call(self, pool: Pool) -> None:
+        numbers = [1]
+        assert pool.apply(numbers.count, (1,)) == 1
+        numbers.append(1)
+        assert pool.apply(numbers.count, (1,)) == 2
+
+    def test_the_pool_does_not_keep_the_object_of_a_method(self, pool: Pool) -> None:
+        multiplier = Multiplier(3)
+        gone = threading.Event()
+        end = weakref.ref(multiplier, lambda _: gone.set())
+        assert pool.apply(multiplier.times, (2,)) == 6
+        assert pool.apply_async(multiplier.times, (2,)).get(SOON) == 6
+        del multiplier
+        assert gone.wait(SOON), f"something holds {end()!r}"
 
     @pytest.mark.parametrize(
         "value",

@@ -121,6 +121,17 @@ class DeathTests(Suite):
         with pytest.raises(errors.WorkerDied, match="unpickl"):
             pool.apply(tasks.identity, (poison.KillsWhenLoaded("exit0"),))
 
+    @pytest.mark.parametrize("method", ["apply", "imap"])
+    def test_the_error_says_which_argument_without_loading_it_here(
+        self, pool: Pool, method: str
+    ) -> None:
+        deadly = poison.KillsWhenLoaded("SIGSEGV", anywhere=True)
+        with pytest.raises(errors.WorkerDied, match="_die_on_load|millpond object"):
+            if method == "apply":
+                pool.apply(tasks.identity, ([deadly],))
+            else:
+                list(pool.imap(tasks.identity, iter([[deadly]])))
+
     def test_a_death_while_the_result_is_pickled(self, pool: Pool) -> None:
         others = [pool.apply_async(tasks.square, (x,)) for x in range(20)]
         with pytest.raises(errors.WorkerDied, match="pickling"):

@@ -66,10 +66,10 @@ def _die_on_load(home: int, how: str) -> str:
 
 
 class KillsWhenLoaded:
-    """Unpickling it ends the process, unless that is the one it was made in."""
+    """Unpickling it ends the process, unless that is the one it was made in, or there too."""
 
-    def __init__(self, how: str = "SIGKILL") -> None:
-        self.home, self.how = os.getpid(), how
+    def __init__(self, how: str = "SIGKILL", *, anywhere: bool = False) -> None:
+        self.home, self.how = 0 if anywhere else os.getpid(), how
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _die_on_load, (self.home, self.how)

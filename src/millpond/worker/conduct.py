@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from types import FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
 _CO_COROUTINE: Final = 0x80
 """Of a code object's flags; importing ``inspect`` for its name would cost as much as half of millpond."""
+
+
+_MARK: Final = "_is_coroutine_mark" if sys.version_info >= (3, 13) else "_is_coroutine_marker"
+"""What ``inspect`` calls the object that ``markcoroutinefunction`` leaves on a function."""
 
 
 class Conduct(NamedTuple):
@@ -47,10 +51,18 @@ def is_coroutine_function(function: Any) -> bool:
     )
 
 
+def is_global(function: Any) -> bool:
+    """Whether it belongs to a module, which keeps it, and not to some object: no closure, no bound method."""
+    if type(function) is BuiltinFunctionType:
+        return isinstance(function.__self__, ModuleType)
+    return type(function) in (FunctionType, type) and "<" not in function.__qualname__
+
+
 def _marked(function: Any) -> bool:
-    """Whether ``inspect.markcoroutinefunction`` was called for it."""
-    mark = getattr(sys.modules.get("inspect"), "_is_coroutine_mark", None)
-    return mark is not None and getattr(function, "_is_coroutine_mark", None) is mark
+    """Whether ``inspect.markcoroutinefunction`` was called for it (CPython's ``inspect.py``, from 3.12 on)."""
+    mark = getattr(function, "_is_coroutine_marker", None)
+    inspect = sys.modules.get("inspect")
+    return mark is not None and mark is getattr(inspect, _MARK, None)
 
 
 def name_of(function: Any) -> str:

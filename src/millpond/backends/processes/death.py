@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import reprlib
 from textwrap import indent
 from typing import Any
 
 from millpond import errors
 from millpond.backends.base import Work
-from millpond.worker.codec import CALL, decode_argument
+from millpond.backends.processes.description import describe_task
 from millpond.worker.last_words import LastWords
 from millpond.worker.outcome import rebuild_error
 from millpond.worker.slate import PHASES
@@ -141,27 +140,3 @@ def _quoted(words: LastWords) -> str:
     """The end of a message: what the worker left."""
     parts = [("its stack", words.stack), ("the last lines of its stderr", words.stderr)]
     return "".join(f"\n{title}:\n{indent(text, '  ')}" for title, text in parts if text)
-
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
-
-
-def describe_task(work: Work, index: int) -> str:
-    """``task 17 of resize('a.jpg')``: the argument shortened, its repr allowed to fail."""
-    name = errors.escape(getattr(work, "name", "the function"))
-    try:
-        (argument,) = work.arguments(index, index + 1)
-        shown = errors.escape(_arguments(work.style, argument))
-    except BaseException as failure:
-        shown = f"<argument without a repr: {type(failure).__name__}>"
-    return f"task {index} of {name}({shown})"
-
-
-def _arguments(style: int, argument: Any) -> str:
-    if style != CALL:
-        return _short.repr(argument)
-    args, kwds = (argument, {}) if type(argument) is tuple else decode_argument(argument)
-    shown = [_short.repr(a) for a in args]
-    shown += [f"{name}={_short.repr(value)}" for name, value in kwds.items()]
-    return ", ".join(shown)

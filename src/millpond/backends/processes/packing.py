@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from millpond.backends.base import Work
@@ -18,9 +17,9 @@ from millpond.worker.codec import (
     encode_call,
     encode_chunk,
 )
+from millpond.worker.conduct import is_global
 from millpond.worker.frames import Buffer
 
-_KEPT = (FunctionType, BuiltinFunctionType, type)
 
 
 _ALL_TUPLES = frozenset({tuple}).issuperset
@@ -42,9 +41,9 @@ class ProcessPacking:
         self._main_importable = main_importable
 
     def keeps(self, function: Any) -> bool:
-        if type(function) not in _KEPT or "<" in function.__qualname__:
-            return False
-        return self._main_importable or function.__module__ != "__main__"
+        return is_global(function) and (
+            self._main_importable or function.__module__ != "__main__"
+        )
 
     def function(self, function: Any) -> bytes:
         return encode_argument(function, self._main_importable)
