@@ -29,7 +29,6 @@ from millpond.job import Call, CallStream, Job, Receiver, StreamJob
 from millpond.life import Life
 from millpond.parking import Flag
 
-
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 

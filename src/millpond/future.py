@@ -20,6 +20,7 @@ __all__ = ["PoolFuture"]
 
 T = TypeVar("T")
 
+
 class PoolFuture(AsyncResult[T]):
     """See the module. Whoever waits in ``result`` or ``exception`` drives the pool."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from millpond import awaiting, errors
 from millpond.job import InputError, StreamJob, weight
-from millpond.worker.outcome import take
+from millpond.worker.outcome import PLAIN, take
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -22,6 +22,8 @@ __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 T = TypeVar("T")
 
 _NOTHING: Final = object()
+_OFTEN: Final = 15
+"""With every 16th of the results that are left, and the last, it is seen to that more input is pulled."""
 _BLOCKED = (
     "waiting here would block the event loop that pulls the input: use `async for`, or read the "
     "results in another thread"
@@ -39,6 +41,7 @@ class IMapIterator(Iterator[T]):
     def __init__(self, engine: Engine, job: StreamJob, owner: object = None) -> None:
         self._engine = engine
         self._job = job
+        self._ready = job.results.ready
         self._owner = owner
 
     watch: Any = None  # what shows how far it is
@@ -48,23 +51,25 @@ class IMapIterator(Iterator[T]):
 
     def next(self, timeout: float | None = None) -> T:
         """The next result. Raises ``multiprocessing.TimeoutError`` after ``timeout`` seconds without one."""
-        ready = self._job.results.ready
+        ready = self._ready
         while True:
-            while not ready:
+            if not ready:
                 self._wait(timeout)
-            value = self._take()
-            if value is not _NOTHING:
-                return value  # type: ignore[no-any-return]
+            try:
+                outcome = ready.popleft()
+            except IndexError:  # another thread took it
+                continue
+            if type(outcome) not in PLAIN or len(ready) & _OFTEN == 0 or self._job.unread_bytes:
+                outcome = self._take(outcome)
+                if outcome is _NOTHING:
+                    continue
+            return outcome  # type: ignore[no-any-return]
 
     __next__ = next  # noqa: A003
 
-    def _take(self) -> Any:
-        """The next result, if it is there and not to be skipped."""
+    def _take(self, outcome: Any) -> Any:
+        """What is to be given for this outcome, which was just taken, or nothing if it is to be left out."""
         job = self._job
-        try:
-            outcome = job.results.ready.popleft()
-        except IndexError:  # another thread took it
-            return _NOTHING
         if job.unread_bytes:
             job.unread_bytes = max(0, job.unread_bytes - weight(outcome))
         if job.starving and job.has_room():
@@ -133,12 +138,12 @@ class IMapIterator(Iterator[T]):
         return self
 
     async def __anext__(self) -> T:
-        ready = self._job.results.ready
+        ready = self._ready
         try:
             while True:
                 while not ready:
                     await self._turn()
-                value = self._take()
+                value = self._take(ready.popleft())  # no other task of the loop runs in between
                 if value is not _NOTHING:
                     return value  # type: ignore[no-any-return]
         except StopIteration:  # of a task: it ends a ``for``, too

@@ -57,6 +57,7 @@ class Job:
     total: int | None = None  # tasks, where that is known
     settled = 0  # tasks that have ended
     failed = 0  # of these, with an error
+    apart = False
     retried = 0  # runs that were not the last of their task
 
     def __init__(self, function: Any, name: str, grain: int = 1, unit: int = 1) -> None:

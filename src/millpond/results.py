@@ -165,7 +165,7 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
     # For the engine -------------------------------------------------------------------------------
 
     def claim(self) -> bool:
-        """The call is to be sent; False if it was cancelled. Who cancels looks at ``_sent`` after his last store."""
+        """The call is to be sent; False if it was cancelled. Who cancels looks at ``_sent`` after."""
         self._sent = True
         return self._state != CANCELLED and (self._engine.can_kill or self._fate(SENT) == SENT)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -131,7 +131,7 @@ class Submission:
             return result
         sized = hasattr(iterable, "__len__")
         try:
-            put(list(iterable))
+            put(iterable if type(iterable) is range else list(iterable))
         except Exception as error:
             if not sized or isinstance(error, CannotKill):
                 raise
@@ -140,7 +140,7 @@ class Submission:
 
     def _put(
         self, result: MapResult[Any], func: Any, style: int, chunksize: int | None,
-        callbacks: Callbacks, options: Options, inputs: list[Any],
+        callbacks: Callbacks, options: Options, inputs: Sequence[Any],
     ) -> None:  # fmt: skip
         """Submit a map whose input is all there."""
         name = name_of(func)
@@ -158,7 +158,7 @@ class Submission:
             result.watch = _watch(job, options)
         self.engine.submit(job)
 
-    def _put_later(self, put: Callable[[list[Any]], None], inputs: list[Any]) -> None:
+    def _put_later(self, put: Callable[[Sequence[Any]], None], inputs: list[Any]) -> None:
         put(inputs)
         self.engine.ring()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from millpond.worker import frames, loop
-from millpond.worker.codec import MAP, Part, encode_argument, encode_call, encode_chunk
+from millpond.worker.codec import CALL, MAP, Part, encode_argument, encode_call, encode_chunk
 from millpond.worker.frames import Buffer, Decoder, Frame
 from millpond.worker.outcome import decode_batch, take
 from millpond.worker.slate import SIZE, Slate
@@ -74,7 +74,7 @@ def run(slate: Slate, *coming: list[Buffer], at_most_once: bool = False) -> Wire
 
 def chunk(
     function: object,
-    arguments: Sequence[object],
+    arguments: Sequence[Any],
     *,
     grain: int = 1,
     seq: int = 0,
@@ -82,8 +82,14 @@ def chunk(
     style: int = MAP,
 ) -> list[Buffer]:
     """Tasks of a job, with its function."""
-    part = Part(JOB, style, first, grain, encode_argument(function, True), list(arguments), None)
-    return frames.encode(frames.CHUNK, encode_chunk([part]), count=len(arguments), seq=seq)
+    packed = encode_argument(function, True)
+    if style == CALL:
+        calls = [encode_call(args, kwds, True) for args, kwds in arguments]
+        part = Part(JOB, style, first, grain, packed, None, calls)
+    else:
+        part = Part(JOB, style, first, grain, packed, list(arguments), None)
+    body = encode_chunk([part])
+    return frames.encode(frames.CHUNK, body, count=len(arguments), seq=seq)
 
 
 def call(*arguments: object, seq: int) -> list[Buffer]:

@@ -23,6 +23,7 @@ class Work(Protocol):
     style: int
     slice: int  # how many of its tasks may run as one
     function: Any  # as it was packed
+    apart: bool  # each argument has a pickle of its own
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]: ...
     def refuse(self, index: int, error: BaseException) -> None: ...

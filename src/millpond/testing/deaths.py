@@ -126,11 +126,12 @@ class DeathTests(Suite):
         self, pool: Pool, method: str
     ) -> None:
         deadly = poison.KillsWhenLoaded("SIGSEGV", anywhere=True)
-        with pytest.raises(errors.WorkerDied, match="_die_on_load|millpond object"):
-            if method == "apply":
-                pool.apply(tasks.identity, ([deadly],))
-            else:
-                list(pool.imap(tasks.identity, iter([[deadly]])))
+        if method == "apply":
+            result = pool.apply_async(tasks.identity, ([deadly],)).get
+        else:
+            result = pool.imap(tasks.identity, iter([[deadly]])).next
+        with pytest.raises(errors.WorkerDied, match=r"_die_on_load|millpond object"):
+            result()
 
     def test_a_death_while_the_result_is_pickled(self, pool: Pool) -> None:
         others = [pool.apply_async(tasks.square, (x,)) for x in range(20)]

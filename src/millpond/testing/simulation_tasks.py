@@ -130,6 +130,7 @@ class SimulatedJob:
     """A job whose tasks are known by what they shall do; it may grow."""
 
     style = MAP
+    apart = False
 
     def __init__(
         self, number: int, grain: int, plain: bool, encode: Callable[[Any], Any], limits: Limits

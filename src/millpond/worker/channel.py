@@ -13,7 +13,6 @@ from typing import Any, Final
 from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
 from millpond.worker.slate import Slate
 
-
 _BRISK: Final = 100_000
 """Nanoseconds for which a frame that is due at once is looked for without sleeping."""
 _BORED: Final = 8

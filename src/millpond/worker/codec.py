@@ -1,8 +1,8 @@
 """Chunks <-> bodies of frames.
 
 A chunk is parts; a part is tasks of one job. Its function goes to a worker once, with the first part of its
-job that the worker gets. Plain arguments share the index's pickle; any other has a pickle of its own, so that
-one that cannot be loaded is one task's failure.
+job that the worker gets. Plain arguments share the index's pickle (``outcome.encode_together``); any other has a
+pickle of its own, so that one that cannot be loaded is one task's failure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from millpond.worker.conduct import Conducted
 from millpond.worker.frames import Buffer
-from millpond.worker.outcome import PLAIN, PROTOCOL, pack, unpack
+from millpond.worker.outcome import PLAIN, PROTOCOL, encode_together, pack, unpack
 
 CALL, MAP, STAR = range(3)
 """How a task's argument meets its function: ``f(*a[0], **a[1])``, ``f(a)``, ``f(*a)``.
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     first: int  # the index in the job of the first task
     slice: int  # how many may run as one
     function: Buffer | None  # encoded; None where the worker has it
-    plain: list[Any] | None
+    plain: Sequence[Any] | None
     blobs: Sequence[Buffer | None] | None  # None: this one could not be encoded
 
     @property
@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
 
 def encode_chunk(parts: Iterable[Part]) -> list[Buffer]:
-    """A chunk as the body of a frame."""
+    """A chunk as the body of a frame; raises ``NotTogether`` if arguments that should share a pickle cannot."""
     index = []
     blobs: list[Buffer] = []
     for part in parts:
@@ -65,7 +65,7 @@ def encode_chunk(parts: Iterable[Part]) -> list[Buffer]:
             lengths = [UNSENDABLE if b is None else len(b) for b in part.blobs]
             blobs.extend(b for b in part.blobs if b is not None)
         index.append((part.job, part.style, part.first, part.slice, size, part.plain, lengths))
-    return pack(index, blobs)
+    return pack(encode_together(index), blobs)
 
 
 def decode_chunk(body: Buffer) -> list[Part]:

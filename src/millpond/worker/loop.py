@@ -26,9 +26,12 @@ from millpond.worker.conduct import Conducted
 from millpond.worker.outcome import (
     AGAIN,
     PLAIN,
+    SMALL,
+    NotTogether,
     Sealed,
     asks_again,
     encode_batch,
+    encode_together,
     seal_error,
     seal_missing,
     seal_value,
@@ -51,11 +54,14 @@ from millpond.worker.slate import (
 
 if TYPE_CHECKING:
     from millpond.worker.framed import ChannelCoroutines
+    from millpond.worker.frames import Buffer
 
 SHORT: Final = 20_000
 """Nanoseconds. A task under this is shorter than sending its outcome."""
 GATHER: Final = 1_000_000
 """Nanoseconds for which outcomes of short tasks are gathered."""
+MANY: Final = 64
+"""Results of one slice from which on they are a batch of their own."""
 
 
 class Settings(NamedTuple):
@@ -78,6 +84,7 @@ class Worker:
         self._functions: dict[int, Any] = {}
         self._seq = 0  # of the next task
         self._outcomes: list[Any] = []  # of the tasks before it, not sent yet
+        self._encoded: list[Buffer] = []  # the same, if that was done already
         self._mixed = False
         self._again = False  # one of them asks for another run
         self._spent = 0  # nanoseconds that they took
@@ -247,7 +254,7 @@ class Worker:
 
     def _pace(self, took: int) -> None:
         self._spent += took
-        if took > SHORT or self._spent > GATHER or self._settings.at_most_once:
+        if took > SHORT or self._spent > GATHER or self._encoded or self._settings.at_most_once:
             self._flush()
 
     # In slices ------------------------------------------------------------------------------------
@@ -267,6 +274,8 @@ class Worker:
             if self._recalled():
                 return
             done, error = self._run_slice(outputs, size)
+            if done < size and self._encoded:
+                self._flush()
             if error is not None:
                 self._add_error(error, skip=1)
                 error.__traceback__ = None
@@ -294,7 +303,9 @@ class Worker:
         except BaseException as exception:
             error = exception
         done = len(results)
-        if PLAIN.issuperset(map(type, results)):
+        if done >= MANY and self._add_together(results):
+            pass
+        elif PLAIN.issuperset(map(type, results)):
             self._outcomes += results
         else:
             self._page[WORD] = word(self._seq, size, ENCODING)
@@ -304,6 +315,18 @@ class Worker:
         if error is None:
             self._page[WORD] = self._seq * STEP + IDLE
         return done, error
+
+    def _add_together(self, results: list[Any]) -> bool:
+        """Make the results a batch of their own, if they can share a pickle and none is large."""
+        self._flush()
+        try:
+            encoded = encode_together(results)
+        except NotTogether:
+            return False
+        if len(encoded) > SMALL * len(results):
+            return False
+        self._outcomes, self._encoded = results, [encoded]
+        return True
 
     # Sending --------------------------------------------------------------------------------------
 
@@ -315,7 +338,7 @@ class Worker:
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the task forked came back here: the original answers
         count = len(outcomes)
-        body = encode_batch(outcomes, self._mixed)
+        body = self._encoded or encode_batch(outcomes, self._mixed)
         frame = frames.encode(
             frames.DONE,
             body,
@@ -325,6 +348,7 @@ class Worker:
             seconds=self._spent / 1e9,
         )
         self._outcomes, self._mixed, self._again, self._spent = [], False, False, 0
+        self._encoded = []
         self._channel.send(frame)
 
 

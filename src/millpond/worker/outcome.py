@@ -1,11 +1,12 @@
 """How one task ended: a value or an error, and the one way that travels.
 
-A batch of outcomes is a list. A value whose type is exactly one of ``PLAIN`` stands in it as itself; all
-else is a ``Value``, an ``Error`` or a ``Sealed``, which have ``open()``: it gives the value or raises.
+A batch of outcomes is a list. A value that can share a pickle stands in it as itself (``encode_together``); all
+else is an ``Entry``, which has ``open()``: it gives the value or raises.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Sequence
 from multiprocessing.reduction import ForkingPickler
@@ -17,6 +18,9 @@ from millpond.worker.frames import Buffer
 PLAIN: Final = frozenset({int, float, bool, type(None), str, bytes})
 """Types whose values can share a pickle: loading them runs nobody's code and cannot fail alone."""
 
+SMALL: Final = 1 << 10
+"""Bytes, on the average, that values may have which share a pickle."""
+
 PROTOCOL: Final = 5
 
 # What a sealed outcome is.
@@ -25,7 +29,17 @@ AGAIN: Final = 16
 """Added to that: the task failed in a way after which it may be run again."""
 
 
-class Value:
+class Entry:
+    """What stands in a batch for a value, or instead of one."""
+
+    __slots__ = ()
+
+    def open(self) -> Any:
+        """The value; raises what its task raised."""
+        raise NotImplementedError
+
+
+class Value(Entry):
     """A value that was not encoded."""
 
     __slots__ = ("value",)
@@ -37,7 +51,7 @@ class Value:
         return self.value
 
 
-class Error:
+class Error(Entry):
     """An exception that was not encoded; ``again``: the task that raised it may be run again."""
 
     __slots__ = ("again", "exception")
@@ -50,7 +64,7 @@ class Error:
         raise self.exception
 
 
-class Sealed:
+class Sealed(Entry):
     """An outcome as bytes, decoded by whoever takes it."""
 
     __slots__ = ("data", "tag")
@@ -65,16 +79,13 @@ class Sealed:
         raise rebuild_error(self.tag & ~AGAIN, self.data)
 
 
-Outcome = Value | Error | Sealed
-
-
 class Mixed(list[Any]):
     """A batch in which not all are plain values; any other list is one in which all are."""
 
 
 def take(outcome: Any) -> Any:
     """The value of an entry of a batch; raises what its task raised."""
-    return outcome if type(outcome) in PLAIN else outcome.open()
+    return outcome.open() if isinstance(outcome, Entry) else outcome
 
 
 def asks_again(exception: BaseException, retry_on: tuple[type[BaseException], ...]) -> bool:
@@ -130,12 +141,39 @@ def seal_missing(exception: BaseException) -> Sealed:
     )
 
 
+class _Strict(pickle.Pickler):
+    """Refuses whatever takes more than pickle's own opcodes to load."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is range or obj is range:
+            return NotImplemented
+        raise NotTogether
+
+
+class NotTogether(Exception):
+    """One of the values has to have a pickle of its own."""
+
+
+def encode_together(values: Any) -> bytes:
+    """Values in one pickle; raises ``NotTogether`` unless all are made of numbers, text, bytes and Python's own
+    containers. To load it runs nobody's code and does not fail for one value alone. As in ``multiprocessing``,
+    an object that several of the values hold comes out as one object.
+    """
+    file = io.BytesIO()
+    try:
+        _Strict(file, PROTOCOL).dump(values)
+    except RecursionError:
+        raise NotTogether from None
+    return file.getvalue()
+
+
 def encode_batch(outcomes: list[Any], mixed: bool) -> list[Buffer]:
     """A batch as buffers: a pickle of plain values, after it the sealed ones."""
     if not mixed:
         return [pickle.dumps(outcomes, PROTOCOL)]
     index = [(o.tag, len(o.data)) if type(o) is Sealed else o for o in outcomes]
-    return pack(index, [o.data for o in outcomes if type(o) is Sealed])
+    head = pickle.dumps(index, PROTOCOL)
+    return pack(head, [o.data for o in outcomes if type(o) is Sealed])
 
 
 def decode_batch(body: Buffer, mixed: bool) -> list[Any]:
@@ -153,9 +191,8 @@ def decode_batch(body: Buffer, mixed: bool) -> list[Any]:
     return Mixed(index)
 
 
-def pack(index: object, blobs: Sequence[Buffer]) -> list[Buffer]:
-    """An index of plain things and the blobs that it tells of."""
-    head = pickle.dumps(index, PROTOCOL)
+def pack(head: bytes, blobs: Sequence[Buffer]) -> list[Buffer]:
+    """The pickle of an index of plain things, and the blobs that it tells of."""
     return [len(head).to_bytes(4, "little"), head, *blobs]
 
 

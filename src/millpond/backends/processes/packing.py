@@ -19,8 +19,7 @@ from millpond.worker.codec import (
 )
 from millpond.worker.conduct import is_global
 from millpond.worker.frames import Buffer
-
-
+from millpond.worker.outcome import SMALL, NotTogether
 
 _ALL_TUPLES = frozenset({tuple}).issuperset
 
@@ -41,9 +40,7 @@ class ProcessPacking:
         self._main_importable = main_importable
 
     def keeps(self, function: Any) -> bool:
-        return is_global(function) and (
-            self._main_importable or function.__module__ != "__main__"
-        )
+        return is_global(function) and (self._main_importable or function.__module__ != "__main__")
 
     def function(self, function: Any) -> bytes:
         return encode_argument(function, self._main_importable)
@@ -62,26 +59,46 @@ class ProcessPacking:
 
     def chunk(self, known: set[int], work: Sequence[tuple[Work, Span]]) -> list[Buffer]:
         """A chunk as the body of a frame; ``known`` are the jobs whose function the worker has."""
-        return encode_chunk([self._part(known, job, span) for job, span in work])
+        parts = [self._part(known, job, span) for job, span in work]
+        try:
+            body = encode_chunk(parts)
+        except NotTogether:
+            pass
+        else:
+            if len(body[1]) <= SMALL * sum(part.tasks for part in parts):
+                return body
+        return encode_chunk(
+            [self._taken_apart(job, part) for (job, _), part in zip(work, parts, strict=True)]
+        )
 
     def _part(self, known: set[int], job: Work, span: Span) -> Part:
         items = job.arguments(span.start, span.stop)
-        plain: list[Any] | None = None
+        plain: Sequence[Any] | None = None
         blobs: list[Buffer | None] | None = None
         if job.style == CALL:
             if job.slice > 1 and _ALL_TUPLES(map(type, items)):
-                plain = items if type(items) is list else list(items)
+                plain = items
             else:
                 blobs = [None if item is GONE else encoded_call(item) for item in items]
-        elif all_plain(items):
-            plain = items if type(items) is list else list(items)
+        elif not job.apart or all_plain(items):
+            plain = items
         else:
-            blobs = [self._blob(job, index, item) for index, item in enumerate(items, span.start)]
+            blobs = self._blobs(job, span.start, items)
         function = None
         if job.id not in known:
             known.add(job.id)
             function = job.function
         return Part(job.id, job.style, span.start, job.slice, function, plain, blobs)
+
+    def _taken_apart(self, job: Work, part: Part) -> Part:
+        """The part with a pickle for each argument, unless all are as plain as can be."""
+        if part.plain is None or part.style == CALL or all_plain(part.plain):
+            return part
+        job.apart = True
+        return part._replace(plain=None, blobs=self._blobs(job, part.first, part.plain))
+
+    def _blobs(self, job: Work, first: int, items: Sequence[Any]) -> list[Buffer | None]:
+        return [self._blob(job, index, item) for index, item in enumerate(items, first)]
 
     def _blob(self, job: Work, index: int, item: Any) -> Buffer | None:
         if type(item) is Encoded:
