@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from millpond.errors import MillpondError as MillpondError
     from millpond.errors import PoolForkedError as PoolForkedError
     from millpond.errors import ProtocolError as ProtocolError
+    from millpond.errors import SandboxError as SandboxError
     from millpond.errors import TaskAborted as TaskAborted
     from millpond.errors import TaskError as TaskError
     from millpond.errors import TaskTimeout as TaskTimeout
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from millpond.process import Process as Process
     from millpond.results import AsyncResult as AsyncResult
     from millpond.watch.snapshot import Snapshot as Snapshot
+    from millpond.worker.sandbox import Sandbox as Sandbox
     from millpond.worker.seeding import rng as rng
 
     def get_context(method: str | None = None) -> BaseContext: ...
@@ -88,6 +90,7 @@ _ERRORS = (
     "MillpondError",
     "PoolForkedError",
     "ProtocolError",
+    "SandboxError",
     "TaskAborted",
     "TaskError",
     "TaskTimeout",
@@ -100,6 +103,7 @@ _HOMES = {
     "Pool": "millpond.pool",
     "PoolExecutor": "millpond.executor",
     "Process": "millpond.process",
+    "Sandbox": "millpond.worker.sandbox",
     "Snapshot": "millpond.watch.snapshot",
     "TaskOptions": "millpond.options",
     "rng": "millpond.worker.seeding",

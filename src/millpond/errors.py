@@ -23,6 +23,7 @@ __all__ = [
     "MillpondError",
     "PoolForkedError",
     "ProtocolError",
+    "SandboxError",
     "TaskAborted",
     "TaskError",
     "TaskTimeout",
@@ -113,6 +114,14 @@ class ProtocolError(MillpondError):
     """Bytes on a worker's channel that are no frame of ours."""
 
 
+class SandboxError(MillpondError):
+    """A sandbox was required that cannot be had; ``missing`` says of each feature that is not there why."""
+
+    def __init__(self, message: str, missing: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.missing = missing or {}
+
+
 class ExtraMissing(MillpondError, ImportError):
     """A feature needs a package that is not installed; the message says which to install."""
 
@@ -142,6 +151,7 @@ _HIDDEN = {
     for code in (
         *range(0x20),
         *range(0x7F, 0xA0),
+        0x061C,
         *range(0x200B, 0x2010),
         *range(0x2028, 0x202F),
         *range(0x2060, 0x206A),
@@ -150,9 +160,17 @@ _HIDDEN = {
 }
 
 
+_HIDDEN_IN_LINES = {code: shown for code, shown in _HIDDEN.items() if code not in (0x09, 0x0A)}
+
+
 def escape(text: str) -> str:
     """Text from elsewhere, safe for a terminal: control and bidirectional characters are escaped."""
     return text.translate(_HIDDEN)
+
+
+def escape_lines(text: str) -> str:
+    """The same for text of several lines, such as a traceback, which keeps them, and its tabs."""
+    return text.translate(_HIDDEN_IN_LINES)
 
 
 def __getattr__(name: str) -> Any:

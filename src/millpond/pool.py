@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from multiprocessing import util
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from millpond import errors
 from millpond.arguments import check_count, check_options
@@ -23,6 +23,7 @@ from millpond.worker.codec import MAP, STAR
 
 if TYPE_CHECKING:
     from millpond.executor import PoolExecutor
+    from millpond.worker.sandbox import Sandbox
 
 __all__ = [
     "ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool",
@@ -49,10 +50,13 @@ class Pool(AsyncContext):
     warm fork server (``info()`` says which, and why). ``backend``: ``"processes"``, ``"threads"`` or
     ``"inline"`` (in the caller). ``graceful``: ``with`` closes and joins; without it, it terminates.
     ``cpus``: True, or CPUs for the workers to be pinned to: the i-th entry, a number or several, is for the i-th
-    worker. ``blas_threads``: threads of BLAS and OpenMP libraries in a worker (default: its share of the CPUs;
-    0: they are left alone). All other arguments are the tasks' default options: see ``TaskOptions``.
+    worker. ``blas_threads``: threads of BLAS and OpenMP libraries in a worker (default: its share of the CPUs, or
+    1 in a sandbox; 0: they are left alone). ``sandbox``: True, ``"require"`` or a ``Sandbox``: workers can do
+    little beyond computing, and what they send is not unpickled (``info()`` says what was applied). All other
+    arguments are the tasks' default options: see ``TaskOptions``.
 
-    Raises ValueError or TypeError for arguments that make no sense, OSError if no process can be started.
+    Raises ValueError or TypeError for arguments that make no sense, OSError if no process can be started,
+    SandboxError if a sandbox is required that cannot be had.
     """
 
     _state = INIT
@@ -70,6 +74,7 @@ class Pool(AsyncContext):
         graceful: bool = False,
         cpus: Any = None,
         blas_threads: int | None = None,
+        sandbox: bool | Literal["require"] | Sandbox | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
         registry.check_may_start()
@@ -79,7 +84,7 @@ class Pool(AsyncContext):
         start = starting(context, start_method)
         defaults = parse(NONE, options)
         staff = Staff(self._processes, cpus, blas_threads)
-        self._choice = registry.choose(backend, start, initializer, tuple(initargs), staff)
+        self._choice = registry.choose(backend, start, initializer, tuple(initargs), staff, sandbox)
         self._backend = self._choice.backend
         policy = Policy(self._processes, maxtasksperchild, cpus=self._choice.usable)
         self._engine = Engine(policy, self._backend, attended=self._choice.attended)
@@ -295,12 +300,15 @@ class Pool(AsyncContext):
 
     def info(self) -> dict[str, Any]:
         """What the pool is and does: how its workers start and why, and of each worker its pid, its state,
-        the task that it is in with the seconds spent in it, and its memory in bytes."""
+        the task that it is in with the seconds spent in it, its memory in bytes, and what its sandbox is."""
+        now = self._engine.info()
+        applied = [worker.sandbox for worker in now["workers"].values() if worker.sandbox]
         return {
             **self._choice.about(),
+            "sandbox": applied[-1] if applied else None,
             "processes": self._processes,
             "state": self._state,
-            **self._engine.info(),
+            **now,
         }
 
     @property

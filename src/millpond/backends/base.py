@@ -57,6 +57,7 @@ class WorkerInfo(NamedTuple):
         tuple[int, float] | None
     )  # the number of the task that it is in, and for how many seconds
     memory: int | None  # bytes resident
+    sandbox: dict[str, Any] | None = None  # what it says that it gave up, once it is ready
 
 
 class Packing(Protocol):

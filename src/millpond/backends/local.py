@@ -67,7 +67,8 @@ def run(
 
 def aborted(exception: BaseException) -> errors.TaskAborted:
     """What stands for an exception that must not end the caller's program."""
-    error = errors.TaskAborted(f"the task raised {type(exception).__name__}({exception})")
+    text = errors.escape(f"{type(exception).__name__}({exception})")
+    error = errors.TaskAborted(f"the task raised {text}")
     error.__cause__ = exception
     return error
 
@@ -100,6 +101,6 @@ class InitializerFailure:
             errors.escape(f"the initializer {self._name} raised {kind}: {self._exception}")
             + "; no worker can run tasks"
         )
-        self._exception.__cause__ = RemoteTraceback(f'\n"""\n{self._trace}"""')
+        self._exception.__cause__ = RemoteTraceback(f'\n"""\n{errors.escape_lines(self._trace)}"""')
         error.__cause__ = self._exception
         return error

@@ -64,15 +64,22 @@ def choose(
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
     staff: Staff = Staff(1),  # noqa: B008
+    sandbox: Any = None,
 ) -> Choice:
     """Make the backend that was asked for. Raises ValueError for a name that there is not."""
     settings = Settings(initializer, initargs)
+    if sandbox:
+        from millpond.worker.sandbox import ordered
+
+        settings = settings._replace(sandbox=ordered(sandbox))
+        # A library that starts threads as it is imported would keep them out of the sandbox.
+        staff = staff._replace(blas_threads=1) if staff.blas_threads is None else staff
     if name is None or name == "processes":
         return _processes(start, settings._replace(levels=logs.levels()), places(staff))
-    if start.asked or staff.cpus or staff.blas_threads is not None:
+    if start.asked or staff.cpus or staff.blas_threads is not None or sandbox:
         raise ValueError(
             f"backend={name!r} starts no processes; "
-            "context, start_method, cpus and blas_threads are not for it"
+            "context, start_method, cpus, blas_threads and sandbox are not for it"
         )
     if name == "threads":
         from millpond.backends.threads import ThreadBackend

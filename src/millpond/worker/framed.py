@@ -16,10 +16,8 @@ from millpond.worker.outcome import (
     AGAIN,
     PLAIN,
     Sealed,
+    Wire,
     asks_again,
-    encode_batch,
-    seal_error,
-    seal_value,
 )
 from millpond.worker.slate import RECALLED_FROM, RECALLED_TO
 from millpond.worker.stepping import Coroutine
@@ -28,10 +26,11 @@ from millpond.worker.stepping import Coroutine
 class ChannelCoroutines(Coroutines):
     """See the module."""
 
-    def __init__(self, page: Any, channel: WorkerChannel) -> None:
+    def __init__(self, page: Any, channel: WorkerChannel, wire: Wire) -> None:
         super().__init__(page)
         self._pid = os.getpid()
         self._channel = channel
+        self._wire = wire
         self._frames: list[Frame] = []
         self._lost: BaseException | None = None  # the parent is gone
         self.loop.add_reader(channel.fileno(), self._read)
@@ -75,10 +74,10 @@ class ChannelCoroutines(Coroutines):
         self.loop.stop()
 
     def value(self, value: object) -> Any:
-        return value if type(value) in PLAIN else seal_value(value)
+        return value if type(value) in PLAIN else self._wire.seal_value(value)
 
     def error(self, exception: BaseException, conduct: Conduct) -> Sealed:
-        sealed = seal_error(exception, skip=0)
+        sealed = self._wire.seal_error(exception, skip=0)
         exception.__traceback__ = None
         if asks_again(exception, conduct.retry_on):
             sealed.tag |= AGAIN
@@ -91,7 +90,10 @@ class ChannelCoroutines(Coroutines):
         flags = frames.MIXED if sealed else frames.PLAIN
         if any(outcome.tag & AGAIN for outcome in sealed):
             flags += frames.AGAIN
-        body = [struct.pack(f"<{len(seqs)}Q", *seqs), *encode_batch(outcomes, bool(sealed))]
+        body = [
+            struct.pack(f"<{len(seqs)}Q", *seqs),
+            *self._wire.encode_batch(outcomes, bool(sealed)),
+        ]
         try:
             self._channel.send(frames.encode(frames.ENDED, body, flags=flags, count=len(seqs)))
         except OSError as error:

@@ -19,7 +19,7 @@ from itertools import islice, starmap
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from millpond.worker import frames, last_words, place, records, seeding
+from millpond.worker import frames, last_words, outcome, place, records, seeding
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
 from millpond.worker.conduct import Conducted
@@ -29,12 +29,8 @@ from millpond.worker.outcome import (
     SMALL,
     NotTogether,
     Sealed,
+    Wire,
     asks_again,
-    encode_batch,
-    encode_together,
-    seal_error,
-    seal_missing,
-    seal_value,
 )
 from millpond.worker.slate import (
     DECODING,
@@ -55,6 +51,7 @@ from millpond.worker.slate import (
 if TYPE_CHECKING:
     from millpond.worker.framed import ChannelCoroutines
     from millpond.worker.frames import Buffer
+    from millpond.worker.sandbox import Sandbox
 
 SHORT: Final = 20_000
 """Nanoseconds. A task under this is shorter than sending its outcome."""
@@ -71,6 +68,17 @@ class Settings(NamedTuple):
     initargs: tuple[Any, ...] = ()
     at_most_once: bool = False
     levels: records.Levels | None = None
+    sandbox: Sandbox | None = None
+    place: place.Place | None = None  # whose limit of threads has to wait for the sandbox
+
+    @property
+    def wire(self) -> Wire:
+        """How outcomes travel from these workers."""
+        if self.sandbox is None:
+            return outcome
+        from millpond.worker import untrusted
+
+        return untrusted
 
 
 class Worker:
@@ -90,13 +98,18 @@ class Worker:
         self._spent = 0  # nanoseconds that they took
         self._retry_on: tuple[type[BaseException], ...] = ()  # of the part that is being run
         self._receive = channel.receive
+        self._wire = settings.wire  # how outcomes travel
         self._coroutines: ChannelCoroutines | None = None  # from the first one on
 
     def run(self) -> None:
         """Until the parent says stop, or is gone."""
-        if not _initialize(self._settings, self._channel):
+        try:
+            about = _initialize(self._settings)
+        except BaseException as exception:
+            sealed = self._wire.seal_error(exception, skip=2)
+            self._channel.send(frames.encode(frames.FAILED, [sealed.data], flags=sealed.tag))
             return
-        self._channel.send(frames.encode(frames.READY))
+        self._channel.send(frames.encode(frames.READY, about))
         while True:
             for frame in self._receive():
                 coroutines = self._coroutines
@@ -171,7 +184,7 @@ class Worker:
             try:
                 self._functions[part.job] = decode_argument(part.function)
             except BaseException as exception:
-                self._functions[part.job] = seal_missing(exception)
+                self._functions[part.job] = self._wire.seal_missing(exception)
         return self._functions[part.job]
 
     def _recalled(self) -> bool:
@@ -186,7 +199,7 @@ class Worker:
             if self._coroutines is None:
                 from millpond.worker.framed import ChannelCoroutines  # asyncio is large
 
-                self._coroutines = ChannelCoroutines(self._page, self._channel)
+                self._coroutines = ChannelCoroutines(self._page, self._channel, self._wire)
                 self._receive = self._coroutines.receive
             self._coroutines.hold(conducted, part, self._seq)
             return
@@ -236,14 +249,14 @@ class Worker:
             self._outcomes.append(value)
         else:
             self._page[WORD] = self._seq * STEP + ONE + ENCODING
-            self._outcomes.append(seal_value(value))
+            self._outcomes.append(self._wire.seal_value(value))
             self._mixed = True
         self._seq += 1
         self._page[WORD] = self._seq * STEP + IDLE
 
     def _add_error(self, exception: BaseException, skip: int) -> None:
         self._page[WORD] = self._seq * STEP + ONE + ENCODING
-        sealed = seal_error(exception, skip)
+        sealed = self._wire.seal_error(exception, skip)
         if asks_again(exception, self._retry_on):
             sealed.tag |= AGAIN
             self._again = True
@@ -309,7 +322,8 @@ class Worker:
             self._outcomes += results
         else:
             self._page[WORD] = word(self._seq, size, ENCODING)
-            self._outcomes += [r if type(r) in PLAIN else seal_value(r) for r in results]
+            seal = self._wire.seal_value
+            self._outcomes += [r if type(r) in PLAIN else seal(r) for r in results]
             self._mixed = True
         self._seq += done
         if error is None:
@@ -320,7 +334,7 @@ class Worker:
         """Make the results a batch of their own, if they can share a pickle and none is large."""
         self._flush()
         try:
-            encoded = encode_together(results)
+            encoded = self._wire.encode_together(results)
         except NotTogether:
             return False
         if len(encoded) > SMALL * len(results):
@@ -338,7 +352,7 @@ class Worker:
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the task forked came back here: the original answers
         count = len(outcomes)
-        body = self._encoded or encode_batch(outcomes, self._mixed)
+        body = self._encoded or self._wire.encode_batch(outcomes, self._mixed)
         frame = frames.encode(
             frames.DONE,
             body,
@@ -352,16 +366,18 @@ class Worker:
         self._channel.send(frame)
 
 
-def _initialize(settings: Settings, channel: WorkerChannel) -> bool:
-    """Call the initializer; say whether it went well."""
+def _initialize(settings: Settings) -> list[frames.Buffer]:
+    """Call the initializer, then go into the sandbox if there is one; what READY tells."""
     if settings.initializer is not None:
-        try:
-            settings.initializer(*settings.initargs)
-        except BaseException as exception:
-            sealed = seal_error(exception)
-            channel.send(frames.encode(frames.FAILED, [sealed.data], flags=sealed.tag))
-            return False
-    return True
+        settings.initializer(*settings.initargs)
+    if settings.sandbox is None:
+        return []
+    from millpond.worker import fixed_codec, sandbox
+
+    about = sandbox.enter(settings.sandbox)
+    if settings.place is not None:
+        place.limit(settings.place)
+    return [fixed_codec.encode(about)]
 
 
 def _apply(function: Any, item: Any) -> Any:
@@ -384,14 +400,20 @@ _INDIRECT: Final = frozenset({Conducted, Sealed})
 
 def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     """The target of a worker process."""
-    place.take(own)  # a process of another library's context has not done it before
+    # A process of another library's context has not done it before.
+    place.take(own if settings.sandbox is None else place.without_threads(own))
     # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.
     signal.signal(signal.SIGINT, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     channel, slate, page = endpoint.open()
     channel.brisk = own.usable > 1
     last_words.keep(slate, page)
-    records.divert(channel, settings.levels)
+    pack = records.pack
+    if settings.sandbox is not None:
+        from millpond.worker import untrusted
+
+        settings, pack = settings._replace(place=own), untrusted.pack_record
+    records.divert(channel, settings.levels, pack)
     try:
         Worker(channel, slate, settings).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -10,12 +10,12 @@ import io
 import pickle
 from collections.abc import Sequence
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from millpond import errors
 from millpond.worker.frames import Buffer
 
-PLAIN: Final = frozenset({int, float, bool, type(None), str, bytes})
+PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None), str, bytes})
 """Types whose values can share a pickle: loading them runs nobody's code and cannot fail alone."""
 
 SMALL: Final = 1 << 10
@@ -77,6 +77,16 @@ class Sealed(Entry):
         if self.tag == VALUE:
             return pickle.loads(self.data)
         raise rebuild_error(self.tag & ~AGAIN, self.data)
+
+
+class Wire(Protocol):
+    """How outcomes become bytes: this module, or ``untrusted``."""
+
+    def seal_value(self, value: object) -> Sealed: ...
+    def seal_error(self, exception: BaseException, skip: int = 1) -> Sealed: ...
+    def seal_missing(self, exception: BaseException) -> Sealed: ...
+    def encode_batch(self, outcomes: list[Any], mixed: bool) -> list[Buffer]: ...
+    def encode_together(self, values: list[Any]) -> bytes: ...
 
 
 class Mixed(list[Any]):
@@ -210,17 +220,18 @@ def rebuild_error(tag: int, data: Buffer) -> BaseException:
     name, text, trace, inner = pickle.loads(data)
     error: BaseException
     if tag == ABORTED:
-        error = errors.TaskAborted(f"the task raised {name}({text})")
+        error = errors.TaskAborted(errors.escape(f"the task raised {name}({text})"))
     elif tag == REFUSED:
         error = _refusal(name, text, trace, *pickle.loads(inner))
     elif tag == MISSING:
+        reason = errors.escape(f"{name}: {text}")
         error = errors.TaskError(
-            f"the worker cannot load the task's function: {name}: {text}", name, text, trace
+            f"the worker cannot load the task's function: {reason}", name, text, trace
         )
     else:
         error = _original(name, text, trace, inner)
     if trace:
-        error.__cause__ = RemoteTraceback(f'\n"""\n{trace}"""')
+        error.__cause__ = RemoteTraceback(f'\n"""\n{errors.escape_lines(trace)}"""')
     return error
 
 
@@ -235,18 +246,19 @@ def format_trace(exception: BaseException, trace: Any) -> str:
 
 
 def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
+    if not inner:  # a sandboxed worker's: nothing of it is unpickled
+        return errors.TaskError(f"{name}: {text}", name, text, trace)
     try:
         error = pickle.loads(inner)
     except BaseException as failure:
         message = (
             f"{name}: {text} (stands for the original, which cannot be unpickled: {failure!r})"
         )
-        return errors.TaskError(message, name, text, trace)
+        return errors.TaskError(errors.escape(message), name, text, trace)
     if isinstance(error, BaseException):
         return error
-    return errors.TaskError(
-        f"{name}: {text} (it does not unpickle to an exception)", name, text, trace
-    )
+    message = errors.escape(f"{name}: {text} (it does not unpickle to an exception)")
+    return errors.TaskError(message, name, text, trace)
 
 
 def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:

@@ -53,6 +53,12 @@ def take(place: Place) -> None:
     _seed()
 
 
+def without_threads(place: Place) -> Place:
+    """The same, for a worker whose libraries are limited later: OpenBLAS starts its threads when it is told
+    how many, and in a worker with a sandbox that has to be inside it."""
+    return place._replace(threads=0)
+
+
 def limit(place: Place) -> None:
     """Limit the threads of libraries that are loaded; a copy of this process need not do it again.
 

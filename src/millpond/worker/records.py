@@ -30,18 +30,22 @@ class Levels(NamedTuple):
     loggers: tuple[tuple[str, int, bool], ...]  # name ("": the root), level, propagate
 
 
+Pack = Callable[[logging.LogRecord], bytes]
+
+
 class Forwarder(logging.Handler):
     """Sends records to the parent. As a handler of the root it only stands for there being none."""
 
-    def __init__(self, channel: WorkerChannel) -> None:
+    def __init__(self, channel: WorkerChannel, pack: Pack) -> None:
         super().__init__()
+        self._pack = pack
         self._channel = channel
         self.pid = os.getpid()
         self.copies: set[logging.Handler] = set()  # of the parent's handlers
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            body = pack(record)
+            body = self._pack(record)
         except Exception:  # its arguments do not fit its message
             self.handleError(record)
             return
@@ -60,8 +64,11 @@ _forwarder: Forwarder | None = None
 _call_all: Callable[..., None] = logging.Logger.callHandlers
 
 
-def divert(channel: WorkerChannel, levels: Levels | None) -> None:
-    """From now on records go to the parent, whose loggers' levels are these (None: inherited)."""
+def divert(channel: WorkerChannel, levels: Levels | None, packed: Pack | None = None) -> None:
+    """From now on records go to the parent, whose loggers' levels are these (None: inherited).
+
+    ``packed`` makes bytes of a record (default: ``pack``).
+    """
     global _call_all, _forwarder
     root = logging.root
     if _forwarder is not None:  # this is a copy of a worker, for a pool of that one
@@ -70,7 +77,7 @@ def divert(channel: WorkerChannel, levels: Levels | None) -> None:
         _call_all = logging.Logger.callHandlers
         logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]
         logging.basicConfig = _configuring(logging.basicConfig)
-    _forwarder = Forwarder(channel)
+    _forwarder = Forwarder(channel, packed or pack)
     for logger in [root, *root.manager.loggerDict.values()]:
         if isinstance(logger, logging.Logger):
             _forwarder.copies.update(h for h in logger.handlers if not _is_null(h))
@@ -129,14 +136,20 @@ def _adopt(levels: Levels) -> None:
 # A record as bytes ----------------------------------------------------------------------------
 
 
-def pack(record: logging.LogRecord) -> bytes:
-    """The record with its message made, and without what cannot travel."""
+def state_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What the record has, its message made and its exception shown."""
     state = record.__dict__.copy()
     state["msg"] = record.getMessage()
     state["args"] = None
     if record.exc_info and not record.exc_text:
         state["exc_text"] = logging.Formatter().formatException(record.exc_info)
     state["exc_info"] = None
+    return state
+
+
+def pack(record: logging.LogRecord) -> bytes:
+    """The record with its message made, and without what cannot travel."""
+    state = state_of(record)
     plain = {name: value for name, value in state.items() if type(value) in PLAIN}
     others = {}
     for name in state.keys() - plain.keys():  # what the program added with ``extra=``

@@ -12,7 +12,7 @@ from typing import Any
 
 from millpond.backends.base import Logged, Report, Work, WorkerInfo
 from millpond.backends.processes.child import Child
-from millpond.backends.processes.death import Death, Late, StartFailure, Unwanted
+from millpond.backends.processes.death import Broken, Death, Late, StartFailure, Unwanted
 from millpond.backends.processes.ending import end_all
 from millpond.backends.processes.lookout import Lookout
 from millpond.backends.processes.packing import ProcessPacking, encoded_call
@@ -61,6 +61,7 @@ class ProcessBackend:
         self._reports: list[Report] = []
         self._lookout = Lookout()
         self._now = time.monotonic_ns
+        self._distrusts = settings.sandbox is not None
         self.packing = ProcessPacking(main_importable)
         self.bells = self._lookout
         self.kills = True
@@ -128,10 +129,13 @@ class ProcessBackend:
             return
         with child.stopped() as stopped:
             first, stop, phase = child.slate.read()
-            seq = child.slate.unbegun()
+            seq = min(child.slate.unbegun(), child.next_seq)
             elapsed = 0.0 if phase == IDLE else (self._now() - child.slate.began()) / 1e9
             if phase == DECODING:  # no task's own time yet
-                elapsed = max(elapsed - _LOADING, 0.0)
+                elapsed -= _LOADING
+            elapsed = max(elapsed, 0.0)
+            if limit and self._distrusts and sandboxed().hides(child, _LOADING):
+                elapsed, first, stop = limit, 0, child.next_seq
             if elapsed >= limit and any(a < stop and first < b for a, b in unwanted):
                 child.condemned = Late(limit) if limit else Unwanted()
                 child.process.kill()
@@ -176,14 +180,16 @@ class ProcessBackend:
         if events & ~select.EPOLLOUT:
             try:
                 self._take(child, child.channel.receive())
-            except ProtocolError:
+            except ProtocolError as error:
                 self._lookout.unwatch(child.channel.fileno())
-                child.process.kill()
+                child.disown(error)
             if child.channel.ended:
                 self._lookout.unwatch(child.channel.fileno())
                 child.lost_channel()
 
     def _take(self, child: Child, received: list[Frame]) -> None:
+        if self._distrusts:
+            received = sandboxed().believed(child, received)
         for frame in received:
             if frame.kind == frames.DONE:
                 batch = decode_batch(frame.body, frame.flags != frames.PLAIN)
@@ -208,14 +214,19 @@ class ProcessBackend:
         self._take(child, child.channel.drain())
         self._lookout.unwatch(child.channel.fileno())
         first, stop, phase = child.slate.read()
+        reach = child.slate.words[NEXT]
+        if self._distrusts:
+            first, stop, reach = sandboxed().where(child)
         pid, status = child.process.pid, child.exit_status()
         words = last_words.read(child.slate, status)
         detail: Any = child.condemned or Death(pid, status, phase, words)
+        if child.broken is not None:
+            detail = Broken(pid, child.broken)
         if not child.ready:
             detail = StartFailure(pid, status, self._settings.initializer, child.failed, words)
         event = Lost(child.id, first, stop, detail, not child.ready, child.failed is not None)
-        meant, reach = child.condemned is not None, child.slate.words[NEXT]
-        self._reports.append(Report(event._replace(meant=meant, reach=reach)))
+        event = event._replace(meant=child.condemned is not None, reach=reach)
+        self._reports.append(Report(event))
         child.close()
         child.process.join(0)  # multiprocessing's list of children lets go of it
 
@@ -241,6 +252,13 @@ class ProcessBackend:
             child.close()
         self._children.clear()
         self._lookout.close()
+
+
+def sandboxed() -> Any:
+    """What is believed of workers in a sandbox; not loaded without one."""
+    from millpond.backends.processes import sandboxed
+
+    return sandboxed
 
 
 def _ended(worker: WorkerId, frame: Frame) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -15,15 +16,21 @@ from millpond.backends.processes.channel import ParentChannel
 from millpond.backends.processes.lookout import Lookout
 from millpond.backends.processes.starting.terms import terms_of
 from millpond.core.events import WorkerId
+from millpond.errors import ProtocolError
 from millpond.worker import frames
 from millpond.worker.channel import Endpoint
 from millpond.worker.frames import Buffer
 from millpond.worker.loop import Settings, serve
-from millpond.worker.place import Place
+from millpond.worker.place import Place, without_threads
 from millpond.worker.slate import IDLE, SIZE, Slate
 
 _QUIET = frozenset({signal.SIGINT})
 """Blocked in a worker until it has its own handler, so that no Ctrl-C shows its start's traceback."""
+_SEALS = (
+    getattr(fcntl, "F_SEAL_SHRINK", 0)
+    | getattr(fcntl, "F_SEAL_GROW", 0)
+    | getattr(fcntl, "F_SEAL_SEAL", 0)
+)
 _STOPPING = 0.02
 """Seconds that a process may take to stop; one that waits for a disk may not stop at once."""
 
@@ -41,6 +48,11 @@ class Child:
         self.slate = slate
         self.sentinel: int | None = getattr(process, "sentinel", None)
         self.ready = False
+        self.applied: dict[str, Any] | None = None  # of its sandbox, as it says
+        self.broken: ProtocolError | None = None  # it sent what no worker sends
+        self.heard = 0  # how many of its frames were believed (in a sandbox)
+        self.answered = 0  # of its tasks, in the order of their numbers
+        self.suspected: tuple[int, float] | None = None  # what was heard when it was late, and when
         self.failed: tuple[int, bytes] | None = None  # its initializer's error
         self.condemned: Any = None  # why it was killed by order
         self.stopping = False  # it ends by itself
@@ -67,13 +79,18 @@ class Child:
             process.name = process.name.replace("Process", "PoolWorker")
             terms = terms_of(process)
             terms.blocked = _QUIET
-            terms.place = place
+            terms.place = place if settings.sandbox is None else without_threads(place)
             terms.returns = False
             if server is not None:
                 terms.server = server
             process.start()
             mine.pop_all()
             return cls(number, process, ParentChannel(ours), slate)
+
+    def disown(self, error: ProtocolError) -> None:
+        """It sent what no worker sends: nothing more of it is believed."""
+        self.broken = self.broken or error
+        self.process.kill()
 
     def write(self, lookout: Lookout, buffers: list[Buffer]) -> None:
         """Send frames; have the lookout say when there is room for what the kernel did not take."""
@@ -135,7 +152,7 @@ class Child:
         running = None
         if phase != IDLE:
             running = first, max(0.0, (time.monotonic_ns() - self.slate.began()) / 1e9)
-        return WorkerInfo(self.process.pid, running, _resident(self.process.pid))
+        return WorkerInfo(self.process.pid, running, _resident(self.process.pid), self.applied)
 
     def close(self) -> None:
         """Let go of the descriptors; the process is not touched."""
@@ -145,15 +162,18 @@ class Child:
 
 
 def _shared_page() -> int:
-    """A descriptor of a page that has no name."""
+    """A descriptor of a page that has no name, of a size that no worker can change: reading where a file
+    has been cut off would end the parent by SIGBUS."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("millpond-slate", os.MFD_CLOEXEC)
+        fd = os.memfd_create("millpond-slate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, SIZE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     else:
         import tempfile
 
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, SIZE)
+        os.ftruncate(fd, SIZE)
     return fd
 
 

@@ -89,6 +89,23 @@ class Unwanted:
     bystander = error
 
 
+class Broken:
+    """A worker was killed for it had sent what no worker sends."""
+
+    def __init__(self, pid: int | None, reason: errors.ProtocolError) -> None:
+        self._pid = pid
+        self._reason = reason
+
+    def error(self, work: Work, index: int) -> BaseException:
+        """What the caller of the task that it was in gets."""
+        return errors.ProtocolError(
+            f"worker {self._pid} was killed in {describe_task(work, index)}, since it had sent what no worker "
+            f"sends: {self._reason}"
+        )
+
+    bystander = error
+
+
 class StartFailure:
     """A worker ended before it could take tasks."""
 
@@ -112,6 +129,8 @@ class StartFailure:
         """What the caller of any task gets: each its own copy, since tracebacks grow on a raised one."""
         if self._failed is not None:
             cause = rebuild_error(*self._failed)
+            if isinstance(cause, errors.TaskError) and cause.type_name == "SandboxError":
+                return errors.SandboxError(cause.text)
             text = errors.escape(f"{type(cause).__name__}: {cause}")
             error = errors.InitializerError(
                 f"the initializer {self._initializer} raised {text}; no worker can run tasks"
