@@ -100,11 +100,16 @@ def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice
     reason = "asked for" if asked else "the default"
     main_importable = main_module.importable_by(method)
     server: Any = None
-    threads = _other_threads() if method == "fork" and ours and not asked else ""
-    safe = bool(threads) and _can_travel(settings)
+    threads, copies = "", ""
+    if method == "fork" and ours and not asked:
+        threads = _other_threads()
+        copies = f"the locks of other threads ({threads})" if threads else ""
+        if settings.sandbox is not None:
+            copies = "what this program has in memory and has open into the sandbox"
+    safe = bool(copies) and _can_travel(settings)
     if safe:
         server, method, main_importable = nursery.fork_server(), "forkserver", False
-        reason = f"a fork would copy the locks of other threads ({threads})"
+        reason = f"a fork would copy {copies}"
     elif method == "fork" and ours:
         if staffed[0].threads:
             libraries()  # here, so that copies of this process need not find them again

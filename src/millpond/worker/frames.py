@@ -60,9 +60,10 @@ def encode(
 class Decoder:
     """Turns the bytes of a channel into frames."""
 
-    __slots__ = ("_big", "_body", "_filled", "_head", "_length", "_rest", "_room")
+    __slots__ = ("_big", "_body", "_filled", "_head", "_largest", "_length", "_rest", "_room")
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest  # bytes that a body may claim
         self._rest: bytes = b""  # the begin of a frame
         self._big: memoryview | None = None  # a body that is being filled in place
         self._room: memoryview | None = None  # the part of it that was given out
@@ -118,10 +119,9 @@ class Decoder:
             self._rest = data[at:]
         return frames
 
-    @staticmethod
-    def _header(data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
+    def _header(self, data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
         magic, kind, flags, count, seq, length, seconds = _HEADER.unpack_from(data, at)
-        if magic != MAGIC or length > LARGEST or not CHUNK <= kind <= LOG:
+        if magic != MAGIC or length > self._largest or not CHUNK <= kind <= LOG:
             raise ProtocolError(
                 "bytes on a worker's channel are no frame: something else wrote there"
             )

@@ -36,9 +36,9 @@ Pack = Callable[[logging.LogRecord], bytes]
 class Forwarder(logging.Handler):
     """Sends records to the parent. As a handler of the root it only stands for there being none."""
 
-    def __init__(self, channel: WorkerChannel, pack: Pack) -> None:
+    def __init__(self, channel: WorkerChannel, packed: Pack | None = None) -> None:
         super().__init__()
-        self._pack = pack
+        self._pack = packed or pack
         self._channel = channel
         self.pid = os.getpid()
         self.copies: set[logging.Handler] = set()  # of the parent's handlers
@@ -77,7 +77,7 @@ def divert(channel: WorkerChannel, levels: Levels | None, packed: Pack | None = 
         _call_all = logging.Logger.callHandlers
         logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]
         logging.basicConfig = _configuring(logging.basicConfig)
-    _forwarder = Forwarder(channel, packed or pack)
+    _forwarder = Forwarder(channel, packed)
     for logger in [root, *root.manager.loggerDict.values()]:
         if isinstance(logger, logging.Logger):
             _forwarder.copies.update(h for h in logger.handlers if not _is_null(h))

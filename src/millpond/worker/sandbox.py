@@ -104,13 +104,13 @@ def enter(orders: Sandbox) -> dict[str, Any]:
         try:
             report[feature] = apply()
         except (OSError, ValueError) as refusal:
-            missing[feature] = str(refusal)
+            missing[feature] = getattr(refusal, "strerror", None) or str(refusal)
     if threads > 1:
         for feature in ("landlock", "capabilities"):
             if report[feature]:
                 missing[feature] = (
-                    f"{threads - 1} threads that were started before, by the initializer or by what "
-                    "was imported, are not covered"
+                    "threads that were started before, by the initializer or by what was imported, are "
+                    f"not covered: {threads - 1}"
                 )
                 report[feature] = False
     if orders.require:
@@ -249,6 +249,18 @@ def _let_go_of_tracker() -> None:
     module: Any = sys.modules.get("multiprocessing.resource_tracker")
     if module is not None:
         tracker = module._resource_tracker
-        fd, tracker._fd = tracker._fd, None
-        if fd is not None:
+        own, tracker._fd = tracker._fd, None
+        for fd in _same_file(own) if own is not None else ():
             os.close(fd)
+
+
+def _same_file(wanted: int) -> list[int]:
+    """Every descriptor of what ``wanted`` is one of: a forked worker has inherited another."""
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if os.path.sameopenfile(fd, wanted):
+                found.append(fd)
+        except OSError:
+            pass  # the listing's own
+    return found

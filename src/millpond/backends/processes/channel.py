@@ -8,7 +8,7 @@ from collections import deque
 
 from millpond.errors import ProtocolError
 from millpond.worker.channel import coalesce
-from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
+from millpond.worker.frames import LARGEST, PIECE, Buffer, Decoder, Frame
 
 _FLAGS = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 _SPACE = 1 << 18
@@ -18,12 +18,12 @@ _SPACE = 1 << 18
 class ParentChannel:
     """Frames, in order, without waiting: what the kernel does not take stays in the outbox."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, largest: int = LARGEST) -> None:
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SPACE)
         self._socket = end
         self._fd = end.fileno()
-        self._decoder = Decoder()
+        self._decoder = Decoder(largest)
         self._outbox: deque[memoryview] = deque()
         self.ended = False  # nothing more will come
 

@@ -85,7 +85,9 @@ class Child:
                 terms.server = server
             process.start()
             mine.pop_all()
-            return cls(number, process, ParentChannel(ours), slate)
+            # What a worker sends it has had in its memory.
+            largest = (settings.sandbox and settings.sandbox.memory) or frames.LARGEST
+            return cls(number, process, ParentChannel(ours, largest), slate)
 
     def disown(self, error: ProtocolError) -> None:
         """It sent what no worker sends: nothing more of it is believed."""
