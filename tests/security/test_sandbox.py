@@ -231,7 +231,7 @@ def burn() -> None:
 
 
 def open_files(count: int) -> int:
-    held = []
+    held: list[int] = []
     try:
         while len(held) < count:
             held.append(os.dup(2))
