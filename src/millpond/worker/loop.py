@@ -69,7 +69,7 @@ class Settings(NamedTuple):
     at_most_once: bool = False
     levels: records.Levels | None = None
     sandbox: Sandbox | None = None
-    place: place.Place | None = None  # whose limit of threads has to wait for the sandbox
+    place: place.Place = place.Place({})  # whose limit of threads has to wait for the sandbox
 
     @property
     def wire(self) -> Wire:
@@ -375,8 +375,7 @@ def _initialize(settings: Settings) -> list[frames.Buffer]:
     from millpond.worker import fixed_codec, sandbox
 
     about = sandbox.enter(settings.sandbox)
-    if settings.place is not None:
-        place.limit(settings.place)
+    place.limit(settings.place)
     return [fixed_codec.encode(about)]
 
 
