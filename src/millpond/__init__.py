@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from multiprocessing import set_start_method as set_start_method
 
     from millpond import errors as errors
+    from millpond.arrays import empty as empty
     from millpond.context import BaseContext
     from millpond.errors import CannotKill as CannotKill
     from millpond.errors import ExtraMissing as ExtraMissing
@@ -106,6 +107,7 @@ _HOMES = {
     "Sandbox": "millpond.worker.sandbox",
     "Snapshot": "millpond.watch.snapshot",
     "TaskOptions": "millpond.options",
+    "empty": "millpond.arrays",
     "rng": "millpond.worker.seeding",
     **dict.fromkeys(_ERRORS, "millpond.errors"),
 }

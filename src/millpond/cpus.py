@@ -45,7 +45,7 @@ of_thread: ContextVar[Share | None] = ContextVar("millpond_share", default=None)
 
 
 class Mount(NamedTuple):
-    """A mounted cgroup hierarchy that can limit CPU time."""
+    """A mounted cgroup hierarchy."""
 
     version: int
     root: str  # the path inside the hierarchy that is mounted
@@ -159,8 +159,8 @@ def parse_override(text: str | None) -> int | None:
     return count
 
 
-def parse_mounts(mountinfo: str) -> list[Mount]:
-    """Find the cgroup hierarchies in the text of ``/proc/self/mountinfo``."""
+def parse_mounts(mountinfo: str, controller: str = "cpu") -> list[Mount]:
+    """Find the cgroup hierarchies that may have the controller in the text of ``/proc/self/mountinfo``."""
     mounts = []
     for line in mountinfo.splitlines():
         place, separator, system = line.partition(" - ")
@@ -170,12 +170,12 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
         root, point = _unescaped(fields[3]), _unescaped(fields[4])
         if about[0] == "cgroup2":
             mounts.append(Mount(2, root, point))
-        elif about[0] == "cgroup" and "cpu" in about[-1].split(","):
+        elif about[0] == "cgroup" and controller in about[-1].split(","):
             mounts.append(Mount(1, root, point))
     return mounts
 
 
-def parse_membership(text: str) -> Membership:
+def parse_membership(text: str, controller: str = "cpu") -> Membership:
     """Find the process's own groups in the text of ``/proc/self/cgroup``."""
     v1 = v2 = None
     for line in text.splitlines():
@@ -183,7 +183,7 @@ def parse_membership(text: str) -> Membership:
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
             v2 = path
-        elif "cpu" in controllers.split(","):
+        elif controller in controllers.split(","):
             v1 = path
     return Membership(v1, v2)
 
@@ -221,9 +221,9 @@ def group_folders(mount: Mount, path: str) -> Iterator[str]:
 
 def cgroup_limit(root: str = "/") -> float | None:
     """Return the tightest CPU quota, in CPUs, over this process's groups and those above them."""
-    member = parse_membership(_read(root, "/proc/self/cgroup"))
+    member = parse_membership(read(root, "/proc/self/cgroup"))
     limits = []
-    for mount in parse_mounts(_read(root, "/proc/self/mountinfo")):
+    for mount in parse_mounts(read(root, "/proc/self/mountinfo")):
         path = member.v2 if mount.version == 2 else member.v1
         if path is not None:
             limits += [_quota(root, mount.version, where) for where in group_folders(mount, path)]
@@ -232,9 +232,9 @@ def cgroup_limit(root: str = "/") -> float | None:
 
 def _quota(root: str, version: int, folder: str) -> float | None:
     if version == 2:
-        return parse_cpu_max(_read(root, f"{folder}/cpu.max"))
-    quota = _read(root, f"{folder}/cpu.cfs_quota_us")
-    return parse_cfs(quota, _read(root, f"{folder}/cpu.cfs_period_us")) if quota else None
+        return parse_cpu_max(read(root, f"{folder}/cpu.max"))
+    quota = read(root, f"{folder}/cpu.cfs_quota_us")
+    return parse_cfs(quota, read(root, f"{folder}/cpu.cfs_period_us")) if quota else None
 
 
 def _ratio(quota: str, period: str) -> float | None:
@@ -245,7 +245,8 @@ def _ratio(quota: str, period: str) -> float | None:
     return share / of if share > 0 and of > 0 else None
 
 
-def _read(root: str, path: str) -> str:
+def read(root: str, path: str) -> str:
+    """The text of a file below ``root``; empty if there is none."""
     try:
         with open(root.rstrip("/") + path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()

@@ -16,6 +16,8 @@ from millpond.job import StreamJob
 from millpond.parking import Parking
 from millpond.worker.codec import GONE
 from millpond.worker.outcome import PLAIN
+from millpond.worker.parcels import Parcel
+from millpond.worker.segments import SMALLEST
 
 Prepare = Callable[[Any], Any]
 Ring = Callable[[], None]
@@ -127,10 +129,13 @@ class _Beside:
 
     def _encode(self, index: int, item: Any) -> Any:
         try:
-            return self._prepare(item)
+            packed = self._prepare(item)
         except BaseException as exception:
             self._job.refuse(index, exception)
             return GONE
+        if isinstance(packed, bytes | Parcel) and len(packed) >= SMALLEST:
+            self._job.weights.add(index, len(packed))
+        return packed
 
     def _may_pull(self) -> bool:
         """Whether there is room; if not, ``resume`` will be called once there is."""
@@ -178,7 +183,7 @@ class ThreadFeed(_Beside):
             if job.hungry and pulled % grain == 0:
                 job.hungry = False
                 self._ring()
-            if pulled >= limit:
+            if pulled >= limit or job.weights:
                 if not self._wait_for_room():
                     return
                 limit = pulled + job.room()
@@ -239,7 +244,7 @@ class AsyncFeed(_Beside):
             if job.hungry and pulled % grain == 0:
                 job.hungry = False
                 self._ring()
-            if pulled >= limit:
+            if pulled >= limit or job.weights:
                 await self._wait_for_room()
                 limit = pulled + job.room()
 

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Final, Protocol
 
 from millpond.core.ordering import Arrival, Ordering
 from millpond.core.policy import NO_LIMITS, Limits, Policy
+from millpond.core.weights import Weights
 from millpond.parking import Parking
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.outcome import VALUE, Error, Mixed, Sealed
 
 UNREAD: Final = 64 << 20
-"""Bytes of unread results with which no more input is pulled."""
+"""Bytes of unread results, or of inputs that wait, with which no more input is pulled."""
 
 
 SLICE: Final = 1 << 20
@@ -236,6 +237,8 @@ class StreamJob(Job):
         self.unread_bytes = 0
         self.unread_limit = UNREAD
         self.result_size = 0.0  # bytes a result, lately
+        self.weights = Weights()  # of its inputs
+        self.least = 2  # inputs that may be pulled ahead, however large
         self.puller: int | None = None  # the thread whose event loop pulls the input
         self.changed = Parking()
         self.refill: Callable[[], None] = _nothing  # pulls input in the driver, where that is safe
@@ -260,11 +263,14 @@ class StreamJob(Job):
         """How many more inputs may be pulled."""
         if self.unread_bytes > self.unread_limit or self.left:
             return 0
+        if self.weights.waiting > UNREAD and self.pulled - self.settled >= self.least:
+            return 0
         results = self.results
         return self.bound - (self.pulled - results.released + len(results.ready))
 
     def widen(self, cost: float | None, policy: Policy) -> None:
         """Set the bound: four chunks a worker, but never over ``AHEAD`` inputs, or what the caller said."""
+        self.least = max(self.least, (policy.workers + 1) * self.unit)
         if self.fixed_bound is not None:
             self.bound = max(self.bound, self.fixed_bound)
             return
@@ -279,7 +285,7 @@ class StreamJob(Job):
     def lift(self) -> None:
         """No bounds any more."""
         self.wanted = True
-        self.fixed_bound = self.bound = 1 << 62
+        self.fixed_bound = self.bound = self.least = 1 << 62
         self.unread_limit = 1 << 62
 
     def has_room(self) -> bool:
@@ -292,6 +298,11 @@ class StreamJob(Job):
     def _settle(self, start: int, batch: list[Any]) -> None:
         for index in range(start, start + len(batch)):
             del self.inputs[index]
+        if self.weights:
+            self.weights.settle(range(start, start + len(batch)))
+            if self.starving and self.room() > 0:
+                self.starving = False
+                self.resume()
         if self.left:
             return
         if type(batch) is Mixed or type(batch[0]) in _SIZED:

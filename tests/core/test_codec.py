@@ -56,8 +56,10 @@ a_part = st.builds(
 
 
 def readable(part: Part) -> tuple[Any, ...]:
-    blobs = None if part.blobs is None else [None if b is None else bytes(b) for b in part.blobs]
-    return (*part[:4], None if part.function is None else bytes(part.function), part.plain, blobs)
+    given: Any = part.blobs
+    blobs = None if given is None else [None if b is None else bytes(b) for b in given]
+    function: Any = part.function
+    return (*part[:4], None if function is None else bytes(function), part.plain, blobs)
 
 
 @given(st.lists(a_part, max_size=5))

@@ -137,7 +137,7 @@ def test_memory_is_allotted_for_what_a_frame_declares_and_no_more() -> None:
     assert peak < size + (1 << 20)
 
 
-@pytest.mark.parametrize("kind", [0, frames.LOG + 1, 255])
+@pytest.mark.parametrize("kind", [0, frames.RELEASED + 1, 255])
 def test_a_kind_that_there_is_not_is_refused(kind: int) -> None:
     with pytest.raises(ProtocolError):
         Decoder().feed(frames._HEADER.pack(frames.MAGIC, kind, 0, 0, 0, 0, 0.0))

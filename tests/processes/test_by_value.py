@@ -68,7 +68,7 @@ def read():
     return sys.stdin.buffer.read(size)
 while data := read():
     function, args = by_value.loads(data)
-    answer = by_value.dumps_plain(function(*args))
+    answer = by_value.dumps(function(*args), main_importable=True)
     sys.stdout.buffer.write(len(answer).to_bytes(4, "little") + answer)
     sys.stdout.buffer.flush()
 """

@@ -48,6 +48,7 @@ class Choice(NamedTuple):
             "start_method": self.start_method,
             "reason": self.reason,
             **(describe(self.place) if self.place is not None else {}),
+            **({"arena": self.backend.arena()} if self.name == "processes" else {}),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from millpond.testing.buffers import LargeDataDeathTests, LargeDataTests
 from millpond.testing.callbacks import CallbackTests
 from millpond.testing.calls import CallTests, MapTests
 from millpond.testing.concurrency import ConcurrencyTests
@@ -47,13 +48,15 @@ class ConcurrentBackendTests(
     """For backends whose tasks run beside the caller."""
 
 
-class IsolatedBackendTests(ConcurrentBackendTests, TravelTests, MixedTravelTests):
+class IsolatedBackendTests(
+    ConcurrentBackendTests, TravelTests, MixedTravelTests, LargeDataTests
+):  # fmt: skip
     """For backends whose tasks run in other processes."""
 
 
 class ProcessBackendTests(
     IsolatedBackendTests, DeathTests, IdleDeathTests, RecyclingTests, InitializerTests,
     StubbornWorkerTests, AbandonedPoolTests, ProgramTests, SurroundingsTests,
-    TimeoutTests, TroubleTests, CancelTests, CoroutineWorkerTests,
+    TimeoutTests, TroubleTests, CancelTests, CoroutineWorkerTests, LargeDataDeathTests,
 ):  # fmt: skip
     """For backends whose workers are this machine's processes, started by the pool."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from millpond.backends.base import Report
 from millpond.backends.processes.backend import ProcessBackend
 from millpond.backends.processes.lookout import Lookout
+from millpond.backends.processes.packing import ProcessPacking
 from millpond.core.events import WorkerId
 from millpond.testing.clock import FakeClock
 from millpond.testing.simulation_strand import Loom
@@ -188,6 +189,7 @@ class SimulatedBackend(ProcessBackend):
 
     def __init__(self, world: World, settings: Settings | None = None) -> None:
         super().__init__(SimulatedContext(world), settings or Settings())
+        self.packing = ProcessPacking(True)  # in one process all travels in frames
         self.world = world
         self._woken = False
 

@@ -14,15 +14,17 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from millpond.worker import main_namespace
+from millpond.worker.parcels import PROTOCOL as PROTOCOL
+from millpond.worker.parcels import Aside, Parcel, Pickler, Put, dump, parcel, stays
 
 if TYPE_CHECKING:
     from millpond.worker.frames import Buffer
 
-PROTOCOL = 5
 _REFUSALS = (pickle.PicklingError, AttributeError, TypeError)
 
 Names = Mapping[int, str]
@@ -42,17 +44,45 @@ def dumps(
     pickle raises where neither way works. ``again`` is called before a second attempt, which runs
     the reducers of what ``obj`` holds a second time.
     """
+    return _dump(obj, main_importable, None, names, again)
+
+
+def pack(obj: object, *, main_importable: bool, put: Put | None) -> bytes | Parcel:
+    """``dumps``, with large buffers laid in the arena by ``put``."""
+    if put is None:
+        return _dump(obj, main_importable, None)
+    aside: Aside = []
+    return parcel(_dump(obj, main_importable, aside), aside, put)
+
+
+def pack_by_value(obj: object, *, main_importable: bool, put: Put | None) -> bytes | Parcel:
+    """``obj`` with what the other process cannot import sent along."""
+    if put is None:
+        return _dump_by_value(obj, main_importable, None)
+    aside: Aside = []
+    return parcel(_dump_by_value(obj, main_importable, aside), aside, put)
+
+
+def _dump(
+    obj: object,
+    main_importable: bool,
+    aside: Aside | None,
+    names: Names | None = None,
+    again: Callable[[], object] | None = None,
+) -> bytes:
     refusal: Exception | None = None
     try:
-        data = dumps_plain(obj, names=names)
+        data = dump(obj, aside) if names is None else _dump_naming(obj, names)
         if main_importable or not (b"__main__" in data or b"__mp_main__" in data):
             return data
     except _REFUSALS as error:
         refusal = error
+    if aside:
+        aside.clear()
     if again is not None:
         again()
     try:
-        return dumps_by_value(obj, main_importable=main_importable, names=names)
+        return _dump_by_value(obj, main_importable, aside, names)
     except Exception:
         if refusal is None:
             raise
@@ -61,21 +91,21 @@ def dumps(
         refusal = None  # its traceback holds this frame, and with it the callers'
 
 
-def dumps_plain(obj: object, *, names: Names | None = None) -> bytes:
-    """``obj`` by reference only; raises where pickle refuses."""
+def _dump_naming(obj: object, names: Names) -> bytes:
     file = io.BytesIO()
-    pickler = ForkingPickler(file, PROTOCOL) if names is None else _NamingPickler(file, names)
-    pickler.dump(obj)
+    _NamingPickler(file, names).dump(obj)
     return file.getvalue()
 
 
-def dumps_by_value(obj: object, *, main_importable: bool, names: Names | None = None) -> bytes:
-    """``obj`` with what the other process cannot import sent along."""
+def _dump_by_value(
+    obj: object, main_importable: bool, aside: Aside | None, names: Names | None = None
+) -> bytes:
     file = io.BytesIO()
     pickler = _value_pickler()
     if not main_importable:
         _send_imported_main_by_value()
-    pickler(file, main_importable, names or {}).dump(obj)
+    keep = None if aside is None else partial(stays, aside)
+    pickler(file, main_importable, names or {}, keep).dump(obj)
     return file.getvalue()
 
 
@@ -86,7 +116,7 @@ def loads(data: Buffer, *, names: Mapping[str, object] | None = None) -> Any:
     return _NamingUnpickler(io.BytesIO(data), names).load()
 
 
-class _NamingPickler(ForkingPickler):
+class _NamingPickler(Pickler):
     """Objects that the other process has already travel as their names."""
 
     def __init__(self, file: io.BytesIO, names: Names) -> None:
@@ -131,8 +161,10 @@ def _make_value_pickler() -> Any:
             ForkingPickler._extra_reducers,  # type: ignore[attr-defined]
         )
 
-        def __init__(self, file: io.BytesIO, main_importable: bool, names: Names) -> None:
-            super().__init__(file, protocol=PROTOCOL)
+        def __init__(
+            self, file: io.BytesIO, main_importable: bool, names: Names, keep: Any
+        ) -> None:
+            super().__init__(file, protocol=PROTOCOL, buffer_callback=keep)
             self._names = names
             self._main = vars(sys.modules["__main__"])
             self._main_importable = main_importable

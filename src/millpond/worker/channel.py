@@ -10,7 +10,9 @@ from multiprocessing import reduction
 from time import monotonic_ns
 from typing import Any, Final
 
-from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
+from millpond.worker import arena
+from millpond.worker.borrower import Released
+from millpond.worker.frames import PIECE, RELEASED, Buffer, Decoder, Frame, encode
 from millpond.worker.slate import Slate
 
 _BRISK: Final = 100_000
@@ -32,6 +34,9 @@ class WorkerChannel:
         self._bored = 0  # calls after which none came at once and to come before it is tried again
         self._lock = threading.RLock()  # the tasks' threads send what they log
         self._deferred: deque[list[Buffer]] = deque()
+        self.released: deque[Released] = (
+            deque()
+        )  # of the parent's file; it is told with the next frame
 
     def fileno(self) -> int:
         return self._fd
@@ -74,6 +79,8 @@ class WorkerChannel:
 
     def send(self, buffers: list[Buffer]) -> None:
         """Write a frame whole. Raises BrokenPipeError when the parent has gone."""
+        if self.released:
+            buffers = [*self._told(), *buffers]
         with self._lock:
             if len(buffers) == 2 and len(buffers[1]) < PIECE:
                 self._socket.sendall(b"".join(buffers), socket.MSG_NOSIGNAL)
@@ -89,6 +96,18 @@ class WorkerChannel:
             self._deferred.append(buffers)
         else:
             self.send(buffers)
+
+    def tell(self) -> None:
+        """Tell the parent what is released, if anything is, though there is nothing else to say."""
+        if self.released:
+            self.send([])
+
+    def _told(self) -> list[Buffer]:
+        """Frames that tell the parent what nobody here sees any more."""
+        told: list[Buffer] = []
+        while self.released:
+            told += encode(RELEASED, seq=self.released.popleft().number)
+        return told
 
     def _send_deferred(self) -> None:
         try:
@@ -119,23 +138,27 @@ def coalesce(buffers: list[Buffer]) -> list[Buffer]:
 
 
 class Endpoint:
-    """What a worker is given: its end of the channel and its slate, as descriptors."""
+    """What a worker is given, as descriptors: its end of the channel, its slate, and, unless it is in a sandbox,
+    its file of the arena and its parent's."""
 
-    def __init__(self, channel: int, slate: int) -> None:
-        self._channel = channel
-        self._slate = slate
+    def __init__(self, channel: int, slate: int, *files: int) -> None:
+        self.fds = channel, slate, *files
 
     def open(self) -> tuple[WorkerChannel, Slate, int]:
         """In the worker: take the descriptors over; the last is the slate's file's."""
-        page = _private(self._slate)
-        return WorkerChannel(_private(self._channel)), Slate(page), page
+        fd, page, *files = map(_private, self.fds)
+        channel, slate = WorkerChannel(fd), Slate(page)
+        if files:
+            own, parents = files
+            arena.begin(own, parents, channel.released, slate.words)
+        return channel, slate, page
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (reduction.DupFd(self._channel), reduction.DupFd(self._slate))
+        return _rebuild, tuple(map(reduction.DupFd, self.fds))
 
 
-def _rebuild(channel: Any, slate: Any) -> Endpoint:
-    return Endpoint(channel.detach(), slate.detach())
+def _rebuild(*fds: Any) -> Endpoint:
+    return Endpoint(*(fd.detach() for fd in fds))
 
 
 def _private(fd: int) -> int:

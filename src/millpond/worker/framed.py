@@ -14,10 +14,10 @@ from millpond.worker.coroutines import Coroutines, abandon, wind_up
 from millpond.worker.frames import Frame
 from millpond.worker.outcome import (
     AGAIN,
-    PLAIN,
     Sealed,
     Wire,
     asks_again,
+    may_stand,
 )
 from millpond.worker.slate import RECALLED_FROM, RECALLED_TO
 from millpond.worker.stepping import Coroutine
@@ -74,7 +74,7 @@ class ChannelCoroutines(Coroutines):
         self.loop.stop()
 
     def value(self, value: object) -> Any:
-        return value if type(value) in PLAIN else self._wire.seal_value(value)
+        return value if may_stand(value) else self._wire.seal_value(value)
 
     def error(self, exception: BaseException, conduct: Conduct) -> Sealed:
         sealed = self._wire.seal_error(exception, skip=0)

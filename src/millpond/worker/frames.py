@@ -25,7 +25,7 @@ _HEADER: Final = struct.Struct("<HBBIQQd")  # magic, kind, flags, count, seq, le
 HEADER_SIZE: Final = _HEADER.size
 
 # Kinds, to the worker and from it.
-CHUNK, FORGET, STOP, READY, DONE, FAILED, CALL, ENDED, CANCEL, LOG = range(1, 11)
+CHUNK, FORGET, STOP, READY, DONE, FAILED, CALL, ENDED, CANCEL, LOG, RELEASED = range(1, 12)
 # Flags of DONE and ENDED, to be added up.
 PLAIN, MIXED, AGAIN = range(3)
 
@@ -121,7 +121,7 @@ class Decoder:
 
     def _header(self, data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
         magic, kind, flags, count, seq, length, seconds = _HEADER.unpack_from(data, at)
-        if magic != MAGIC or length > self._largest or not CHUNK <= kind <= LOG:
+        if magic != MAGIC or length > self._largest or not CHUNK <= kind <= RELEASED:
             raise ProtocolError(
                 "bytes on a worker's channel are no frame: something else wrote there"
             )

@@ -12,25 +12,22 @@ Rules of this module:
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Sequence
 from itertools import islice, starmap
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from millpond.worker import frames, last_words, outcome, place, records, seeding
+from millpond.worker import arena, frames, last_words, outcome, place, records, seeding
+from millpond.worker.answers import GATHER, SHORT, Answers
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
 from millpond.worker.conduct import Conducted
 from millpond.worker.outcome import (
-    AGAIN,
-    PLAIN,
-    SMALL,
-    NotTogether,
+    UNSIZED,
     Sealed,
     Wire,
-    asks_again,
+    may_stand,
 )
 from millpond.worker.slate import (
     DECODING,
@@ -50,13 +47,8 @@ from millpond.worker.slate import (
 
 if TYPE_CHECKING:
     from millpond.worker.framed import ChannelCoroutines
-    from millpond.worker.frames import Buffer
     from millpond.worker.sandbox import Sandbox
 
-SHORT: Final = 20_000
-"""Nanoseconds. A task under this is shorter than sending its outcome."""
-GATHER: Final = 1_000_000
-"""Nanoseconds for which outcomes of short tasks are gathered."""
 MANY: Final = 64
 """Results of one slice from which on they are a batch of their own."""
 
@@ -88,17 +80,12 @@ class Worker:
         self._channel = channel
         self._page = slate.words
         self._settings = settings
-        self._pid = os.getpid()
         self._functions: dict[int, Any] = {}
         self._seq = 0  # of the next task
-        self._outcomes: list[Any] = []  # of the tasks before it, not sent yet
-        self._encoded: list[Buffer] = []  # the same, if that was done already
-        self._mixed = False
-        self._again = False  # one of them asks for another run
-        self._spent = 0  # nanoseconds that they took
         self._retry_on: tuple[type[BaseException], ...] = ()  # of the part that is being run
         self._receive = channel.receive
         self._wire = settings.wire  # how outcomes travel
+        self._answers = Answers(channel, self._wire, at_once=settings.at_most_once)
         self._coroutines: ChannelCoroutines | None = None  # from the first one on
 
     def run(self) -> None:
@@ -121,8 +108,8 @@ class Worker:
                 elif frame.kind == frames.CHUNK:
                     self._seq = frame.seq
                     self._run_chunk(frame)
-                elif frame.kind == frames.FORGET:
-                    self._functions.pop(frame.seq, None)
+                elif frame.kind in _LETTING_GO:
+                    _let_go(frame, self._functions, self._channel)
                 elif coroutines is not None:
                     coroutines.obey(frame)
                 elif frame.kind == frames.STOP:
@@ -140,7 +127,7 @@ class Worker:
             stop = self._seq + count
             function = self._function(part)
             if type(function) is Sealed:
-                self._outcomes, self._mixed = [function] * count, True
+                self._answers.repeat(function, count)
                 self._seq = stop
             elif type(function) is Conducted:
                 self._run_conducted(function, part)
@@ -148,7 +135,7 @@ class Worker:
                 self._run_slices(function, part)
             else:
                 self._run_each(function, part)
-            self._flush()
+            self._answers.flush(self._seq)
             self._seq = stop
         page[WORD] = word(self._seq, 0, IDLE)
 
@@ -174,8 +161,8 @@ class Worker:
             exception.__traceback__ = None
         else:
             self._add(value)
-        self._spent += monotonic_ns() - begin
-        self._flush()
+        self._answers.pace(monotonic_ns() - begin, self._seq)
+        self._answers.flush(self._seq)
         self._channel.expect()
 
     def _function(self, part: Part) -> Any:
@@ -242,33 +229,22 @@ class Worker:
                 self._add(value)
                 value = None
             item = None
-            self._pace(monotonic_ns() - begin)
+            self._answers.pace(monotonic_ns() - begin, self._seq)
 
     def _add(self, value: object) -> None:
-        if type(value) in PLAIN:
-            self._outcomes.append(value)
+        if may_stand(value):
+            self._answers.add(value)
         else:
             self._page[WORD] = self._seq * STEP + ONE + ENCODING
-            self._outcomes.append(self._wire.seal_value(value))
-            self._mixed = True
+            self._answers.seal(value)
         self._seq += 1
         self._page[WORD] = self._seq * STEP + IDLE
 
     def _add_error(self, exception: BaseException, skip: int) -> None:
         self._page[WORD] = self._seq * STEP + ONE + ENCODING
-        sealed = self._wire.seal_error(exception, skip)
-        if asks_again(exception, self._retry_on):
-            sealed.tag |= AGAIN
-            self._again = True
-        self._outcomes.append(sealed)
-        self._mixed = True
+        self._answers.add_error(exception, skip, self._retry_on, self._seq)
         self._seq += 1
         self._page[WORD] = self._seq * STEP + IDLE
-
-    def _pace(self, took: int) -> None:
-        self._spent += took
-        if took > SHORT or self._spent > GATHER or self._encoded or self._settings.at_most_once:
-            self._flush()
 
     # In slices ------------------------------------------------------------------------------------
 
@@ -287,8 +263,6 @@ class Worker:
             if self._recalled():
                 return
             done, error = self._run_slice(outputs, size)
-            if done < size and self._encoded:
-                self._flush()
             if error is not None:
                 self._add_error(error, skip=1)
                 error.__traceback__ = None
@@ -297,7 +271,7 @@ class Worker:
                 self._add_error(StopIteration(), skip=1)
             index += size if done == size else done + 1
             took = monotonic_ns() - begin
-            self._pace(took)
+            self._answers.pace(took, self._seq)
             size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
             if part.style == CALL and took > SHORT * done:
                 size = 1  # each is answered by itself
@@ -316,54 +290,24 @@ class Worker:
         except BaseException as exception:
             error = exception
         done = len(results)
-        if done >= MANY and self._add_together(results):
+        if done >= MANY and self._answers.add_together(results, self._seq):
             pass
-        elif PLAIN.issuperset(map(type, results)):
-            self._outcomes += results
+        elif UNSIZED.issuperset(map(type, results)) or all(map(may_stand, results)):
+            self._answers.add_all(results)
         else:
             self._page[WORD] = word(self._seq, size, ENCODING)
-            seal = self._wire.seal_value
-            self._outcomes += [r if type(r) in PLAIN else seal(r) for r in results]
-            self._mixed = True
+            self._answers.seal_some(results)
         self._seq += done
         if error is None:
             self._page[WORD] = self._seq * STEP + IDLE
         return done, error
 
-    def _add_together(self, results: list[Any]) -> bool:
-        """Make the results a batch of their own, if they can share a pickle and none is large."""
-        self._flush()
-        try:
-            encoded = self._wire.encode_together(results)
-        except NotTogether:
-            return False
-        if len(encoded) > SMALL * len(results):
-            return False
-        self._outcomes, self._encoded = results, [encoded]
-        return True
 
-    # Sending --------------------------------------------------------------------------------------
-
-    def _flush(self) -> None:
-        """Send what has been gathered."""
-        outcomes = self._outcomes
-        if not outcomes:
-            return
-        if os.getpid() != self._pid:
-            os._exit(0)  # a copy that the task forked came back here: the original answers
-        count = len(outcomes)
-        body = self._encoded or self._wire.encode_batch(outcomes, self._mixed)
-        frame = frames.encode(
-            frames.DONE,
-            body,
-            flags=frames.MIXED + self._again * frames.AGAIN if self._mixed else frames.PLAIN,
-            count=count,
-            seq=self._seq - count,
-            seconds=self._spent / 1e9,
-        )
-        self._outcomes, self._mixed, self._again, self._spent = [], False, False, 0
-        self._encoded = []
-        self._channel.send(frame)
+def _let_go(frame: frames.Frame, functions: dict[int, Any], channel: WorkerChannel) -> None:
+    if frame.kind == frames.RELEASED:
+        arena.take_back(frame)
+    elif functions.pop(frame.seq, None) is not None:
+        channel.tell()  # the memory of a large one need not wait for the next outcome
 
 
 def _initialize(settings: Settings) -> list[frames.Buffer]:
@@ -393,6 +337,7 @@ def _star(function: Any, item: Any) -> Any:
 
 _CALLS: Final = {CALL: _apply, MAP: _map, STAR: _star}
 
+_LETTING_GO: Final = frozenset({frames.FORGET, frames.RELEASED})
 _INDIRECT: Final = frozenset({Conducted, Sealed})
 """Types of what is kept as a job's function and cannot simply be called."""
 

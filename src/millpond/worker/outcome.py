@@ -1,7 +1,7 @@
 """How one task ended: a value or an error, and the one way that travels.
 
 A batch of outcomes is a list. A value that can share a pickle stands in it as itself (``encode_together``); all
-else is an ``Entry``, which has ``open()``: it gives the value or raises.
+else is ``Boxed``, which has ``open()``: it gives the value or raises.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Sequence
-from multiprocessing.reduction import ForkingPickler
 from typing import Any, Final, Protocol
 
 from millpond import errors
+from millpond.worker import arena
+from millpond.worker.borrower import Borrower
 from millpond.worker.frames import Buffer
+from millpond.worker.parcels import PROTOCOL as PROTOCOL
+from millpond.worker.parcels import Aside, Parcel, dump, lay, open_parcel, parcel
+from millpond.worker.segments import BODY
 
 PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None), str, bytes})
 """Types whose values can share a pickle: loading them runs nobody's code and cannot fail alone."""
@@ -21,7 +25,11 @@ PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None), str, by
 SMALL: Final = 1 << 10
 """Bytes, on the average, that values may have which share a pickle."""
 
-PROTOCOL: Final = 5
+UNSIZED: Final[frozenset[type]] = PLAIN - {str, bytes}
+"""Those of them whose values are never large."""
+
+_SIZED: Final[frozenset[type]] = PLAIN - UNSIZED
+_WHOLE: Final = frozenset({str, bytes, bytearray})
 
 # What a sealed outcome is.
 VALUE, ERROR, ABORTED, REFUSED, MISSING = range(5)
@@ -29,7 +37,7 @@ AGAIN: Final = 16
 """Added to that: the task failed in a way after which it may be run again."""
 
 
-class Entry:
+class Boxed:
     """What stands in a batch for a value, or instead of one."""
 
     __slots__ = ()
@@ -39,7 +47,7 @@ class Entry:
         raise NotImplementedError
 
 
-class Value(Entry):
+class Value(Boxed):
     """A value that was not encoded."""
 
     __slots__ = ("value",)
@@ -51,7 +59,7 @@ class Value(Entry):
         return self.value
 
 
-class Error(Entry):
+class Error(Boxed):
     """An exception that was not encoded; ``again``: the task that raised it may be run again."""
 
     __slots__ = ("again", "exception")
@@ -64,19 +72,22 @@ class Error(Entry):
         raise self.exception
 
 
-class Sealed(Entry):
+class Sealed(Boxed):
     """An outcome as bytes, decoded by whoever takes it."""
 
     __slots__ = ("data", "tag")
 
-    def __init__(self, tag: int, data: Buffer) -> None:
+    def __init__(self, tag: int, data: Buffer | Parcel) -> None:
         self.tag = tag
-        self.data = data
+        self.data: Any = data
 
     def open(self) -> Any:
+        data = self.data
+        if type(data) is Parcel:
+            return data.load()
         if self.tag == VALUE:
-            return pickle.loads(self.data)
-        raise rebuild_error(self.tag & ~AGAIN, self.data)
+            return pickle.loads(data)
+        raise rebuild_error(self.tag & ~AGAIN, data)
 
 
 class Wire(Protocol):
@@ -95,7 +106,17 @@ class Mixed(list[Any]):
 
 def take(outcome: Any) -> Any:
     """The value of an entry of a batch; raises what its task raised."""
-    return outcome.open() if isinstance(outcome, Entry) else outcome
+    return outcome.open() if isinstance(outcome, Boxed) else outcome
+
+
+def is_large(value: object) -> bool:
+    """Whether a value is text or bytes that should rather go through the arena."""
+    return type(value) in _SIZED and len(value) >= BODY  # type: ignore[arg-type]
+
+
+def may_stand(value: object) -> bool:
+    """Whether a value may stand in a batch as it is."""
+    return type(value) in UNSIZED or (type(value) in _SIZED and len(value) < BODY)  # type: ignore[arg-type]
 
 
 def asks_again(exception: BaseException, retry_on: tuple[type[BaseException], ...]) -> bool:
@@ -122,8 +143,14 @@ def offsets_again(batch: Sequence[Any]) -> tuple[int, ...]:
 
 def seal_value(value: object) -> Sealed:
     """A task's value as bytes; pickle's refusal becomes an outcome of its own."""
+    put = arena.put
     try:
-        return Sealed(VALUE, bytes(ForkingPickler.dumps(value, PROTOCOL)))
+        if put is None:
+            return Sealed(VALUE, dump(value))
+        if type(value) in _WHOLE:
+            return Sealed(VALUE, lay(value, put))
+        aside: Aside = []
+        return Sealed(VALUE, parcel(dump(value, aside), aside, put))
     except BaseException as refusal:  # a pickling hook may raise anything
         return _refused(refusal, value, "")
 
@@ -137,7 +164,7 @@ def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
     if not isinstance(exception, Exception):
         return Sealed(ABORTED, _plain(type(exception).__name__, _text(exception), text))
     try:
-        inner = bytes(ForkingPickler.dumps(exception, PROTOCOL))
+        inner = dump(exception)
     except BaseException as refusal:
         return _refused(refusal, exception, text)
     return Sealed(ERROR, _plain(type(exception).__name__, _text(exception), text, inner))
@@ -181,12 +208,22 @@ def encode_batch(outcomes: list[Any], mixed: bool) -> list[Buffer]:
     """A batch as buffers: a pickle of plain values, after it the sealed ones."""
     if not mixed:
         return [pickle.dumps(outcomes, PROTOCOL)]
-    index = [(o.tag, len(o.data)) if type(o) is Sealed else o for o in outcomes]
-    head = pickle.dumps(index, PROTOCOL)
-    return pack(head, [o.data for o in outcomes if type(o) is Sealed])
+    index: list[Any] = []
+    blobs: list[Buffer] = []
+    for outcome in outcomes:
+        if type(outcome) is not Sealed:
+            index.append(outcome)
+            continue
+        data = outcome.data
+        if type(data) is Parcel:
+            index.append((outcome.tag, data.entry(blobs)))
+        else:
+            index.append((outcome.tag, len(data)))
+            blobs.append(data)
+    return pack(pickle.dumps(index, PROTOCOL), blobs)
 
 
-def decode_batch(body: Buffer, mixed: bool) -> list[Any]:
+def decode_batch(body: Buffer, mixed: bool, borrower: Borrower | None = None) -> list[Any]:
     """The batch that ``encode_batch`` made buffers of; runs no code of the user's."""
     if not mixed:
         batch: list[Any] = pickle.loads(body)
@@ -196,8 +233,12 @@ def decode_batch(body: Buffer, mixed: bool) -> list[Any]:
     for n, entry in enumerate(index):
         if type(entry) is tuple:
             tag, length = entry
-            index[n] = Sealed(tag, rest[at : at + length])
-            at += length
+            if type(length) is tuple:
+                parcel, at = open_parcel(length, rest, at, borrower)
+                index[n] = Sealed(tag, parcel)
+            else:
+                index[n] = Sealed(tag, rest[at : at + length])
+                at += length
     return Mixed(index)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
-TIME, WORD, RECALLED_FROM, RECALLED_TO, NEXT = range(5)
+TIME, WORD, RECALLED_FROM, RECALLED_TO, NEXT, FORKED = range(6)
 
 ROWS: Final = 2048
 """Coroutines that a worker can hold at once."""

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from millpond.backends.base import Logged, Report, Work, WorkerInfo
+from millpond.backends.processes import arena
 from millpond.backends.processes.child import Child
 from millpond.backends.processes.death import Broken, Death, Late, StartFailure, Unwanted
 from millpond.backends.processes.ending import end_all
@@ -24,7 +25,9 @@ from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import decode_batch, offsets_again
+from millpond.worker.parcels import Parcel
 from millpond.worker.place import Place
+from millpond.worker.segments import BODY
 from millpond.worker.slate import DECODING, IDLE, NEXT, RUNNING
 
 _LARGE = 1 << 16
@@ -62,7 +65,10 @@ class ProcessBackend:
         self._lookout = Lookout()
         self._now = time.monotonic_ns
         self._distrusts = settings.sandbox is not None
-        self.packing = ProcessPacking(main_importable)
+        self._arena = arena.join()
+        # Other pools' arguments are in the file, too: who is not trusted does not get it.
+        put = None if self._distrusts else self._arena.put
+        self.packing = ProcessPacking(main_importable, put)
         self.bells = self._lookout
         self.kills = True
         _live.add(self)
@@ -76,20 +82,28 @@ class ProcessBackend:
         job, span = work[0]
         if job.style == CALL and span.stop - span.start == 1 == len(work) and job.id in child.known:
             (payload,) = job.arguments(span.start, span.stop)
-            if payload is not GONE:  # the straight line: a frame without an index
+            straight = type(payload) is not Parcel and job.id not in self.packing.large
+            if payload is not GONE and straight:  # the straight line: a frame without an index
                 child.next_seq = seq + 1
                 payload = encoded_call(payload)
                 call = frames.encode(frames.CALL, (payload,), count=job.id, seq=seq)
                 child.write(self._lookout, [*child.stale(), *call])
+                if len(payload) >= BODY:
+                    self.packing.large.add(job.id)  # the next one will not go through the channel
                 return len(payload)
-        body = self.packing.chunk(child.known, work)
+        body, loans = self.packing.chunk(child.known, work)
         count = sum(span.stop - span.start for _, span in work)
         child.next_seq = seq + count
         frame = frames.encode(frames.CHUNK, body, count=count, seq=seq)
         child.write(self._lookout, [*child.stale(), *frame])
-        return sum(map(len, body))
+        size = sum(map(len, body))
+        if loans:
+            child.borrow(loans)
+            size += sum(map(len, loans))
+        return size
 
     def forget(self, work: Work) -> None:
+        self.packing.forget(work.id)
         for child in self._children.values():
             if work.id in child.known:
                 child.forget(work.id)
@@ -102,8 +116,11 @@ class ProcessBackend:
         taken = {child.slot for child in self._children.values()}
         slot = next(number for number in count() if number not in taken)
         place = self._places[slot % len(self._places)]
-        child = Child.start(worker, self._context, self._settings, place, self._server)
+        child = Child.start(
+            worker, self._context, self._settings, place, self._server, self._arena.fd
+        )
         child.slot = slot
+        child.arena.keep = arena.kept_of_results(len(self._places))
         self._children[worker] = child
         watch = self._lookout.watch
         watch(child.channel.fileno(), lambda events: self._on_channel(child, events))
@@ -159,6 +176,12 @@ class ProcessBackend:
         child = self._children.get(worker)
         return WorkerInfo(None, None, None) if child is None else child.info()
 
+    def arena(self) -> dict[str, int]:
+        """Bytes of memory in the arena: of this program's arguments and ``empty`` arrays, which of them are in
+        use, and of results, which lie in the workers' files."""
+        usage = self._arena.usage()
+        return {**usage, "results": sum(child.lent() for child in list(self._children.values()))}
+
     @property
     def processes(self) -> list[Any]:
         """The workers' Process objects."""
@@ -192,18 +215,20 @@ class ProcessBackend:
             received = sandboxed().believed(child, received)
         for frame in received:
             if frame.kind == frames.DONE:
-                batch = decode_batch(frame.body, frame.flags != frames.PLAIN)
+                batch = decode_batch(frame.body, frame.flags != frames.PLAIN, child.arena)
                 again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
                 event = Done(child.id, frame.seq, frame.count, frame.seconds, again)
                 self._reports.append(Report(event, batch))
             elif frame.kind == frames.ENDED:
-                self._reports.append(_ended(child.id, frame))
+                self._reports.append(_ended(child, frame))
             elif frame.kind == frames.READY:
                 child.ready = True
                 self._reports.append(Report(Ready(child.id)))
             elif frame.kind == frames.FAILED:
                 child.failed = frame.flags, bytes(frame.body)
                 child.stopping = True
+            elif frame.kind == frames.RELEASED:
+                child.give_back(frame.seq)
             elif frame.kind == frames.LOG:
                 self._reports.append(Report(Logged(frame.body)))
 
@@ -242,9 +267,11 @@ class ProcessBackend:
                 self._take(child, child.channel.drain())
                 child.close()
             self.abandon()
+            arena.leave(self._arena)
             if self._owned:
                 self._server.close()
-        return [report for report in self._reports if type(report.event) is Logged]
+        reports, self._reports = self._reports, []  # outcomes hold memory, and nobody wants them
+        return [report for report in reports if type(report.event) is Logged]
 
     def abandon(self) -> None:
         """Close the descriptors; in a forked copy of the program too, which must not hold them."""
@@ -261,13 +288,13 @@ def sandboxed() -> Any:
     return sandboxed
 
 
-def _ended(worker: WorkerId, frame: Frame) -> Report:
+def _ended(child: Child, frame: Frame) -> Report:
     """The coroutines that a frame says have ended."""
     body = memoryview(frame.body)
     seqs = tuple(body[: 8 * frame.count].cast("Q"))
-    batch = decode_batch(body[8 * frame.count :], frame.flags != frames.PLAIN)
+    batch = decode_batch(body[8 * frame.count :], frame.flags != frames.PLAIN, child.arena)
     again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
-    return Report(Ended(worker, seqs, again), batch)
+    return Report(Ended(child.id, seqs, again), batch)
 
 
 def _abandon_all() -> None:

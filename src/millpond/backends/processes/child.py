@@ -8,7 +8,9 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from millpond.backends.base import WorkerInfo
@@ -18,11 +20,14 @@ from millpond.backends.processes.starting.terms import terms_of
 from millpond.core.events import WorkerId
 from millpond.errors import ProtocolError
 from millpond.worker import frames
+from millpond.worker.borrower import Borrower, Released
 from millpond.worker.channel import Endpoint
 from millpond.worker.frames import Buffer
+from millpond.worker.lending import Loan
 from millpond.worker.loop import Settings, serve
 from millpond.worker.place import Place, without_threads
-from millpond.worker.slate import IDLE, SIZE, Slate
+from millpond.worker.segments import open_file
+from millpond.worker.slate import FORKED, IDLE, SIZE, Slate
 
 _QUIET = frozenset({signal.SIGINT})
 """Blocked in a worker until it has its own handler, so that no Ctrl-C shows its start's traceback."""
@@ -31,6 +36,8 @@ _SEALS = (
     | getattr(fcntl, "F_SEAL_GROW", 0)
     | getattr(fcntl, "F_SEAL_SEAL", 0)
 )
+_BLOCK = 512
+"""Bytes of what a file's blocks are counted in."""
 _STOPPING = 0.02
 """Seconds that a process may take to stop; one that waits for a disk may not stop at once."""
 
@@ -39,7 +46,7 @@ class Child:
     """A process, its channel and its slate."""
 
     def __init__(
-        self, number: WorkerId, process: Any, channel: ParentChannel, slate: Slate
+        self, number: WorkerId, process: Any, channel: ParentChannel, slate: Slate, arena: int
     ) -> None:
         self.id = number
         self.slot = 0  # whose place it has
@@ -59,13 +66,27 @@ class Child:
         self.writing = False  # its outbox waits for room
         self.next_seq = 0  # the number that the next task sent to it will have
         self.known: set[int] = set()  # jobs whose function it has
-        self._stale: list[int] = []  # jobs whose function it need not keep
+        # Jobs whose function it need not keep, and places of results that nobody here sees any more.
+        self._stale: deque[int | Released] = deque()
+        self.arena = Borrower(arena, self._stale, giving=True)
+        self._borrowed: dict[
+            int, list[Loan]
+        ] = {}  # by their numbers, once for each time they were sent
 
     @classmethod
     def start(
-        cls, number: WorkerId, context: Any, settings: Settings, place: Place, server: Any
+        cls,
+        number: WorkerId,
+        context: Any,
+        settings: Settings,
+        place: Place,
+        server: Any,
+        lent: int,
     ) -> Child:
-        """Start a process. Raises OSError, and leaves nothing then."""
+        """Start a process; ``lent``: this one's file of the arena, for who is trusted.
+
+        Raises OSError, and leaves nothing then.
+        """
         with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
             ours, its = socket.socketpair()
             mine.callback(ours.close)
@@ -74,7 +95,13 @@ class Child:
             theirs.callback(os.close, page)
             slate = Slate(page)
             mine.callback(slate.close)
-            endpoint = Endpoint(its.fileno(), page)
+            arena = -1
+            files: tuple[int, ...] = ()
+            if settings.sandbox is None:
+                arena = open_file()
+                mine.callback(os.close, arena)
+                files = arena, lent
+            endpoint = Endpoint(its.fileno(), page, *files)
             process = context.Process(target=serve, args=(endpoint, settings, place), daemon=True)
             process.name = process.name.replace("Process", "PoolWorker")
             terms = terms_of(process)
@@ -87,7 +114,7 @@ class Child:
             mine.pop_all()
             # What a worker sends it has had in its memory.
             largest = (settings.sandbox and settings.sandbox.memory) or frames.LARGEST
-            return cls(number, process, ParentChannel(ours, largest), slate)
+            return cls(number, process, ParentChannel(ours, largest), slate, arena)
 
     def disown(self, error: ProtocolError) -> None:
         """It sent what no worker sends: nothing more of it is believed."""
@@ -109,8 +136,26 @@ class Child:
         """Frames that tell it what it need not keep; once."""
         if not self._stale:
             return []
-        stale, self._stale = self._stale, []
-        return [buffer for job in stale for buffer in frames.encode(frames.FORGET, seq=job)]
+        buffers: list[Buffer] = []
+        while self._stale:
+            stale = self._stale.popleft()
+            if isinstance(stale, int):
+                buffers += frames.encode(frames.FORGET, seq=stale)
+            else:
+                buffers += frames.encode(frames.RELEASED, seq=stale.number, flags=stale.empty)
+        return buffers
+
+    def borrow(self, loans: list[Loan]) -> None:
+        """It is sent what these hold."""
+        for loan in loans:
+            self._borrowed.setdefault(loan.segment.at, []).append(loan)
+
+    def give_back(self, number: int) -> None:
+        """It does not see a segment any more."""
+        loans = self._borrowed[number]
+        loans.pop()
+        if not loans:
+            del self._borrowed[number]
 
     def lost_channel(self) -> None:
         """Its end of the channel is closed: it ends, or a task closed what is not its own."""
@@ -148,6 +193,10 @@ class Child:
                 return False
             time.sleep(0.0001)
 
+    def lent(self) -> int:
+        """Bytes of its file of the arena that have pages."""
+        return 0 if self.arena.fd < 0 else os.fstat(self.arena.fd).st_blocks * _BLOCK
+
     def info(self) -> WorkerInfo:
         """What is known of it now."""
         first, _, phase = self.slate.read()
@@ -159,6 +208,11 @@ class Child:
     def close(self) -> None:
         """Let go of the descriptors; the process is not touched."""
         self.channel.close()
+        self.arena.close()
+        if self._borrowed and self.slate.words[FORKED]:
+            for loan in chain(*self._borrowed.values()):
+                loan.lasting = True
+        self._borrowed.clear()
         with contextlib.suppress(ValueError):
             self.slate.close()
 

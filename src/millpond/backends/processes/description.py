@@ -14,6 +14,7 @@ from typing import Any, Final
 from millpond import errors
 from millpond.backends.base import Work
 from millpond.worker.codec import CALL
+from millpond.worker.parcels import Parcel
 
 _LARGEST: Final = 1 << 16
 """Bytes of an encoded argument beyond which only its size is told."""
@@ -34,6 +35,8 @@ def describe_task(work: Work, index: int) -> str:
 
 
 def _arguments(style: int, argument: Any) -> str:
+    if type(argument) is Parcel:
+        return f"<{len(argument)} bytes, pickled>"
     if isinstance(argument, bytes) and (style == CALL or type(argument) is not bytes):
         if len(argument) > _LARGEST:
             return f"<{len(argument)} bytes, pickled>"

@@ -19,7 +19,12 @@ from millpond.worker.codec import (
 )
 from millpond.worker.conduct import is_global
 from millpond.worker.frames import Buffer
-from millpond.worker.outcome import SMALL, NotTogether
+from millpond.worker.lending import Loan
+from millpond.worker.outcome import PLAIN, SMALL, NotTogether, is_large
+from millpond.worker.parcels import Parcel, Put, dump, lay
+
+_FEW = 8
+"""Plain arguments that are looked at one by one, at most."""
 
 _ALL_TUPLES = frozenset({tuple}).issuperset
 
@@ -36,51 +41,59 @@ def encoded_call(payload: Any) -> Any:
 class ProcessPacking:
     """``main_importable``: workers have this process's ``__main__``."""
 
-    def __init__(self, main_importable: bool) -> None:
+    def __init__(self, main_importable: bool, put: Put | None = None) -> None:
         self._main_importable = main_importable
+        self._put = put
+        self.large: set[int] = set()  # jobs whose plain arguments are each a blob, too
 
     def keeps(self, function: Any) -> bool:
         return is_global(function) and (self._main_importable or function.__module__ != "__main__")
 
-    def function(self, function: Any) -> bytes:
-        return encode_argument(function, self._main_importable)
+    def function(self, function: Any) -> bytes | Parcel:
+        return encode_argument(function, self._main_importable, self._put)
 
-    def by_value(self, function: Any) -> bytes:
-        return encode_by_value(function)
+    def by_value(self, function: Any) -> bytes | Parcel:
+        return encode_by_value(function, self._put)
 
     def argument(self, style: int, argument: Any) -> Any:
         """Encoded, so that it is what it was at the call; a call's plain arguments are kept as they are."""
         if style != CALL:
-            return Encoded(encode_argument(argument, self._main_importable))
+            packed = encode_argument(argument, self._main_importable, self._put)
+            return packed if type(packed) is Parcel else Encoded(packed)
         args, kwds = argument
         if not kwds and all_plain(args):
             return args
-        return encode_argument(argument, self._main_importable)
+        return encode_argument(argument, self._main_importable, self._put)
 
-    def chunk(self, known: set[int], work: Sequence[tuple[Work, Span]]) -> list[Buffer]:
-        """A chunk as the body of a frame; ``known`` are the jobs whose function the worker has."""
+    def chunk(
+        self, known: set[int], work: Sequence[tuple[Work, Span]]
+    ) -> tuple[list[Buffer], list[Loan]]:
+        """A chunk as the body of a frame, and what it lends; ``known``: jobs whose function the worker has."""
         parts = [self._part(known, job, span) for job, span in work]
+        parcels: list[Parcel] = []
         try:
-            body = encode_chunk(parts)
+            body = encode_chunk(parts, parcels)
         except NotTogether:
-            pass
-        else:
-            if len(body[1]) <= SMALL * sum(part.tasks for part in parts):
-                return body
-        return encode_chunk(
-            [self._taken_apart(job, part) for (job, _), part in zip(work, parts, strict=True)]
-        )
+            body = []
+        if not body or len(body[1]) > SMALL * sum(part.tasks for part in parts):
+            apart = [
+                self._taken_apart(job, part) for (job, _), part in zip(work, parts, strict=True)
+            ]
+            parcels.clear()
+            body = encode_chunk(apart, parcels)
+        loans = [loan for parcel in parcels for loan in parcel.parts if type(loan) is Loan]
+        return body, loans
 
     def _part(self, known: set[int], job: Work, span: Span) -> Part:
         items = job.arguments(span.start, span.stop)
         plain: Sequence[Any] | None = None
-        blobs: list[Buffer | None] | None = None
+        blobs: list[Buffer | Parcel | None] | None = None
         if job.style == CALL:
-            if job.slice > 1 and _ALL_TUPLES(map(type, items)):
+            if job.slice > 1 and _ALL_TUPLES(map(type, items)) and not self._is_large(job, items):
                 plain = items
             else:
-                blobs = [None if item is GONE else encoded_call(item) for item in items]
-        elif not job.apart or all_plain(items):
+                blobs = [None if item is GONE else self._call(job, item) for item in items]
+        elif (not job.apart or all_plain(items)) and not self._is_large(job, [items]):
             plain = items
         else:
             blobs = self._blobs(job, span.start, items)
@@ -97,16 +110,39 @@ class ProcessPacking:
         job.apart = True
         return part._replace(plain=None, blobs=self._blobs(job, part.first, part.plain))
 
-    def _blobs(self, job: Work, first: int, items: Sequence[Any]) -> list[Buffer | None]:
+    def _is_large(self, job: Work, calls: Sequence[Sequence[Any]]) -> bool:
+        """Whether plain arguments of the job are large. One call alone is looked at: large ones come so."""
+        if job.id in self.large:
+            return True
+        if len(calls) == 1 and len(calls[0]) < _FEW and any(map(is_large, calls[0])):
+            self.large.add(job.id)
+            return True
+        return False
+
+    def forget(self, job: int) -> None:
+        """The job has ended."""
+        self.large.discard(job)
+
+    def _call(self, job: Work, item: Any) -> Buffer | Parcel:
+        if type(item) is tuple and job.id in self.large:
+            return self._laid((item, {}))
+        return encoded_call(item)  # type: ignore[no-any-return]
+
+    def _laid(self, plain: Any) -> bytes | Parcel:
+        return dump(plain) if self._put is None else lay(plain, self._put)
+
+    def _blobs(self, job: Work, first: int, items: Sequence[Any]) -> list[Buffer | Parcel | None]:
         return [self._blob(job, index, item) for index, item in enumerate(items, first)]
 
-    def _blob(self, job: Work, index: int, item: Any) -> Buffer | None:
-        if type(item) is Encoded:
+    def _blob(self, job: Work, index: int, item: Any) -> Buffer | Parcel | None:
+        if type(item) is Encoded or type(item) is Parcel:
             return item
         if item is GONE:
             return None
         try:
-            return encode_argument(item, self._main_importable)
+            if type(item) in PLAIN:
+                return self._laid(item)
+            return encode_argument(item, self._main_importable, self._put)
         except BaseException as refusal:  # a pickling hook may raise anything
             job.refuse(index, refusal)
             return None

@@ -1,0 +1,113 @@
+"""Outcomes of tasks on their way to the parent: those of short ones are gathered, and go in one frame."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from millpond.worker import frames
+from millpond.worker.outcome import AGAIN, SMALL, NotTogether, asks_again, may_stand
+
+if TYPE_CHECKING:
+    from millpond.worker.channel import WorkerChannel
+    from millpond.worker.frames import Buffer
+    from millpond.worker.outcome import Sealed, Wire
+
+SHORT: Final = 20_000
+"""Nanoseconds. A task under this is shorter than sending its outcome."""
+GATHER: Final = 1_000_000
+"""Nanoseconds for which outcomes of short tasks are gathered."""
+
+
+class Answers:
+    """What has been gathered, in the order of the tasks. The ``seq`` of a call is the number of the next task."""
+
+    def __init__(self, channel: WorkerChannel, wire: Wire, *, at_once: bool) -> None:
+        self._channel = channel
+        self._wire = wire
+        self._at_once = at_once
+        self._pid = os.getpid()
+        self._outcomes: list[Any] = []
+        self._encoded: list[Buffer] = []  # the same, if that was done already
+        self._mixed = False
+        self._again = False  # one of them asks for another run
+        self._spent = 0  # nanoseconds that they took
+
+    def add(self, value: object) -> None:
+        """A value that may stand in a batch as it is."""
+        self._outcomes.append(value)
+
+    def seal(self, value: object) -> None:
+        """A value that may not."""
+        self._outcomes.append(self._wire.seal_value(value))
+        self._mixed = True
+
+    def add_all(self, values: list[Any]) -> None:
+        """Values each of which may stand in a batch as it is."""
+        self._outcomes += values
+
+    def seal_some(self, values: list[Any]) -> None:
+        """Values some of which may not."""
+        seal = self._wire.seal_value
+        self._outcomes += [value if may_stand(value) else seal(value) for value in values]
+        self._mixed = True
+
+    def add_together(self, values: list[Any], seq: int) -> bool:
+        """Make the values a batch of their own, if they can share a pickle and are small; say whether so."""
+        self.flush(seq)
+        try:
+            encoded = self._wire.encode_together(values)
+        except NotTogether:
+            return False
+        if len(encoded) > SMALL * len(values):
+            return False
+        self._outcomes, self._encoded = values, [encoded]
+        return True
+
+    def add_error(
+        self,
+        exception: BaseException,
+        skip: int,
+        retry_on: tuple[type[BaseException], ...],
+        seq: int,
+    ) -> None:
+        """What a task raised, its traceback without ``skip`` frames that are ours."""
+        if self._encoded:
+            self.flush(seq)
+        sealed = self._wire.seal_error(exception, skip)
+        if asks_again(exception, retry_on):
+            sealed.tag |= AGAIN
+            self._again = True
+        self.repeat(sealed, 1)
+
+    def repeat(self, sealed: Sealed, count: int) -> None:
+        """The same outcome for several tasks."""
+        self._outcomes += [sealed] * count
+        self._mixed = True
+
+    def pace(self, took: int, seq: int) -> None:
+        """The last of them took so many nanoseconds: send them, or gather more."""
+        self._spent += took
+        if took > SHORT or self._spent > GATHER or self._encoded or self._at_once:
+            self.flush(seq)
+
+    def flush(self, seq: int) -> None:
+        """Send what has been gathered."""
+        outcomes = self._outcomes
+        if not outcomes:
+            return
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy that the task forked came back here: the original answers
+        count = len(outcomes)
+        body = self._encoded or self._wire.encode_batch(outcomes, self._mixed)
+        frame = frames.encode(
+            frames.DONE,
+            body,
+            flags=frames.MIXED + self._again * frames.AGAIN if self._mixed else frames.PLAIN,
+            count=count,
+            seq=seq - count,
+            seconds=self._spent / 1e9,
+        )
+        self._outcomes, self._encoded = [], []
+        self._mixed, self._again, self._spent = False, False, 0
+        self._channel.send(frame)
