@@ -84,13 +84,13 @@ class ProcessBackend:
             (payload,) = job.arguments(span.start, span.stop)
             straight = type(payload) is not Parcel and job.id not in self.packing.large
             if payload is not GONE and straight:  # the straight line: a frame without an index
-                child.next_seq = seq + 1
                 payload = encoded_call(payload)
-                call = frames.encode(frames.CALL, (payload,), count=job.id, seq=seq)
-                child.write(self._lookout, [*child.stale(), *call])
-                if len(payload) >= BODY:
-                    self.packing.large.add(job.id)  # the next one will not go through the channel
-                return len(payload)
+                if len(payload) < BODY:
+                    child.next_seq = seq + 1
+                    call = frames.encode(frames.CALL, (payload,), count=job.id, seq=seq)
+                    child.write(self._lookout, [*child.stale(), *call])
+                    return len(payload)
+                self.packing.large.add(job.id)  # from now on none of them is tried here
         body, loans = self.packing.chunk(child.known, work)
         count = sum(span.stop - span.start for _, span in work)
         child.next_seq = seq + count
