@@ -344,6 +344,10 @@ _INDIRECT: Final = frozenset({Conducted, Sealed})
 
 def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     """The target of a worker process."""
+    if "MILLPOND_FAILPOINTS" in os.environ:
+        from millpond.worker import failpoints
+
+        failpoints.arm()
     # A process of another library's context has not done it before.
     place.take(own if settings.sandbox is None else place.without_threads(own))
     # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.

@@ -303,3 +303,8 @@ def _abandon_all() -> None:
 
 
 os.register_at_fork(after_in_child=_abandon_all)
+
+if "MILLPOND_FAILPOINTS" in os.environ:
+    from millpond.backends.processes import failpoints
+
+    failpoints.wrap(ProcessBackend)

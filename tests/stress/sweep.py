@@ -1,0 +1,126 @@
+"""The sweep: at every failpoint, at its first to third pass, and after every byte of a small frame, in four ways.
+
+Rules: the trials are a list, the same each time; the short form takes every so many-th of it, so that it has some of
+each kind; a program plays many trials on one start method, and one that hangs costs the trial that it hung in.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.stress import judge
+from tests.stress.trials import LIMIT, THEN, Told, Trial
+
+METHODS = ("fork", "forkserver", "spawn")
+WAYS = ("kill", "exit", "segfault", "stop")
+ONCE = ("boot", "ready", "started", "stopping")
+"""Points that a worker passes once."""
+OFTEN = (
+    "after_recv", "mid_recv", "before_decode", "before_run", "after_run", "before_encode", "before_send",
+    "mid_send", "after_send",
+)  # fmt: skip
+ENGINE = ("engine.send", "engine.sent", "engine.received", "engine.started")
+LOADS = ("calls", "rows", "large")
+BYTES = {"mid_send": 64, "mid_recv": 96}
+"""More than a small frame has, to it and from it."""
+BATCH = 40
+SHARE = {"short": 7, "long": 1}
+"""Of how many trials one is made."""
+
+
+def trials() -> Iterator[Trial]:
+    """Those of one start method."""
+    number = 0
+    for action in WAYS:
+        for point in (*ONCE, *OFTEN, *ENGINE):
+            for nth in (1,) if point in ONCE else (1, 2, 3):
+                for load in LOADS:
+                    number += 1
+                    then = THEN[number % 3] if action == "stop" else ""
+                    graceful = point == "stopping" or number % 2 == 0
+                    yield Trial(point, action, nth, -1, load, then, graceful)
+    for point, last in BYTES.items():
+        for count in range(last):
+            for action in ("kill", "exit"):
+                yield Trial(point, action, 1 + count % 3, count, "calls", "", graceful=count % 2 == 0)
+
+
+def main(form: str, only: str, methods: str, lanes: int) -> int:
+    """Play them; print what was counted; 1 if anything is not as promised."""
+    began = time.monotonic()
+    step = SHARE[form]
+    batches = []
+    for offset, method in enumerate(methods.split(",") if methods else METHODS):
+        chosen = [trial for trial in trials() if only in trial.point][offset * 2 % step :: step]
+        batches += [(method, chosen[at : at + BATCH]) for at in range(0, len(chosen), BATCH)]
+    with ThreadPoolExecutor(lanes) as lane:
+        played = [pair for pairs in lane.map(lambda batch: play(*batch), batches) for pair in pairs]
+    print("\n".join(report(played)))
+    print(f"in {time.monotonic() - began:.0f} s")
+    return int(not all(told.good for _, told in played))
+
+
+def play(method: str, batch: list[Trial]) -> list[tuple[Trial, Told]]:
+    """A batch in a program, and what a hang left of it in the next."""
+    played: list[tuple[Trial, Told]] = []
+    while len(played) < len(batch):
+        rest = batch[len(played) :]
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(json.dumps(rest))
+            file.flush()
+            verdict = judge.run("tests.stress.trials", method, file.name, limit=len(rest) * 3 + 2 * LIMIT)
+        told = [Told(*one) for one in verdict.told.get("trials", [])]
+        if len(told) < len(rest):
+            told.append(Told(acted=True, hang=True, text=verdict.stderr[-4000:]))
+        left = len(verdict.survivors), len(verdict.left)
+        if any(left) and not told[-1].hang:
+            text = f"{told[-1].text} {verdict.survivors} {verdict.left}"
+            told[-1] = told[-1]._replace(orphans=left[0], leaks=left[1], text=text)
+        played += zip(rest, told, strict=False)
+        for trial, one in played[-len(told) :]:
+            if not one.good:
+                print(method, trial, one._replace(text=""), one.text, file=sys.stderr, flush=True)
+    return played
+
+
+def report(played: list[tuple[Trial, Told]]) -> Iterator[str]:
+    """What was counted, a line a point, and the sum."""
+    points = list(dict.fromkeys(trial.point for trial, _ in played))
+    for point in points:
+        yield line(point, [told for trial, told in played if trial.point == point])
+    everything = [told for _, told in played]
+    yield line(f"{len(points)} points", everything)
+    latencies = sorted(told.latency for told in everything if told.latency is not None)
+    if latencies:
+        yield (
+            f"from the act to the caller's error: p50 {1e3 * at(latencies, 0.5):.1f} ms, "
+            f"p99 {1e3 * at(latencies, 0.99):.1f} ms (of {len(latencies)})"
+        )
+
+
+def line(name: str, told: list[Told]) -> str:
+    """``name x trials: hangs, lost, doubled, orphans, leaks``."""
+    sums: Counter[str] = Counter()
+    for one in told:
+        sums.update({field: int(getattr(one, field)) for field in Told._fields[1:8]})
+    counted = ", ".join(
+        f"{sums[field]} {word}"
+        for field, word in (
+            ("hang", "hangs"), ("lost", "lost"), ("doubled", "doubled"), ("failed", "innocent failed"),
+            ("wrong", "wrong"), ("orphans", "orphans"), ("leaks", "leaks"),
+        )
+    )  # fmt: skip
+    acted = sum(one.acted for one in told)
+    return f"{name} x {len(told)} trials ({acted} placed): {counted}"
+
+
+def at(ordered: list[float], share: float) -> float:
+    """A quantile."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
