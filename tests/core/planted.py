@@ -7,7 +7,6 @@ from typing import Any
 
 from millpond.core.commands import Command, Kill, Settle, Span, Start
 from millpond.core.events import Closing, Done, Dropped, Event, Forgotten, Lost, Ready, Recalled
-from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
 from millpond.core.worker_state import WorkerState
 from millpond.testing.simulation import Rehearsal
@@ -142,10 +141,13 @@ class BelievesEveryRecall(Scheduler):
 
 
 class RunsAgainWhatMayRunOnce(Scheduler):
-    """``at_most_once`` is forgotten."""
+    """A task whose answer died with its worker runs once more, though nobody allowed it."""
 
-    def __init__(self, policy: Policy) -> None:
-        super().__init__(policy._replace(at_most_once=False))
+    def _fail(self, span: Span, event: Lost, blamed: bool = True) -> None:
+        if event.first == event.stop:
+            self._backlog.suspect(span)
+        else:
+            super()._fail(span, event, blamed)
 
 
 class KeepsIdleWorkersAfterADeath(Scheduler):

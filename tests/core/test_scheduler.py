@@ -123,6 +123,14 @@ def test_a_task_that_kills_after_its_end_is_not_run_for_ever() -> None:
     assert Settle(1, 1, 2, DEATH) in orders
 
 
+def test_the_last_finished_task_may_have_been_long_and_fails_with_its_answer() -> None:
+    world = five_in_flight()
+    orders = world.says(Lost(1, 3, 3, DEATH))  # it was sending what 1 and 2 came to
+    assert settled(orders) == [Settle(1, 2, 3, DEATH)]
+    (send,) = sends(world.says(Ready(2)))
+    assert (send.spans, send.alone) == ([Span(1, 1, 2)], True)
+
+
 def test_finished_tasks_do_not_run_again_where_once_is_the_most() -> None:
     world = five_in_flight(at_most_once=True)
     orders = world.says(Lost(1, 3, 4, DEATH))

@@ -137,7 +137,6 @@ class Crew:
             self._retire_if_used_up(worker)
 
     def _send(self, worker: WorkerState, spans: list[Span], alone: bool = False) -> None:
-        worker.alone = alone
         seq = worker.hold(spans, {} if alone else self._backlog.gauges, self._now)
         self._out.append(Send(worker.id, seq, spans, alone))
         self._retire_if_used_up(worker)

@@ -199,7 +199,7 @@ class Scheduler(Crew):
             self._give_up(self._reason)
 
     def _redistribute(self, worker: WorkerState, event: events.Lost) -> None:
-        """Blame the task that the dead worker was in; queue the others again, before all else.
+        """Blame the task that the dead worker was in, or answering; queue the others again, before all else.
 
         Where tasks may run only once there are no slices: several suspects were being unpickled, not run.
         """
@@ -212,8 +212,12 @@ class Scheduler(Crew):
             self._fail(span, event)
         for span in () if alone else self._wanted(suspects):
             self._backlog.suspect(span)
-        for span in self._wanted(finished):  # they ran, and their answers died with the worker
-            if self.policy.at_most_once or worker.alone:
+        if finished and event.first == event.stop:  # it may have been amid the answer of a long task
+            job, start, stop = finished.pop()
+            finished += [Span(job, start, stop - 1)] * (start < stop - 1)
+            self._fail(Span(job, stop - 1, stop), event)
+        for span in self._wanted(finished):  # short ones: they ran, and their answers died with the worker
+            if self.policy.at_most_once:
                 self._out.append(Settle(*span, event.detail))
             else:
                 self._backlog.suspect(span)

@@ -37,7 +37,7 @@ class WorkerState:
     """A worker, from the order to start it until its end has been handled."""
 
     __slots__ = (
-        "alone", "bytes", "check", "chunks", "ends", "flight", "id", "load", "next_seq", "open", "patience",
+        "bytes", "check", "chunks", "ends", "flight", "id", "load", "next_seq", "open", "patience",
         "ready", "recalling", "retiring", "since", "unmeasured",
     )  # fmt: skip
 
@@ -50,7 +50,6 @@ class WorkerState:
         self.ends: deque[int] = deque()  # where each chunk of the flight ends
         self.open: dict[int, Opened] = {}  # coroutines sent and not answered, by their numbers
         self.check: float | None = None  # when to see whether it is in a task that was cancelled
-        self.alone = False  # what it runs is under suspicion
         self.next_seq = 0
         self.load = 0.0  # seconds that the flight is expected to take
         self.unmeasured = 0  # entries of the flight whose cost nobody knows

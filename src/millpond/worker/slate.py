@@ -27,7 +27,8 @@ SIZE: Final = FAULT + 16 * 4096
 
 # Phases, the lowest bits of WORD.
 IDLE, DECODING, RUNNING, ENCODING = range(4)
-PHASES: Final = ("between tasks", "unpickling the argument", "running", "pickling the result")
+PHASES: Final = ("sending the result", "unpickling the argument", "running", "pickling the result")
+"""What a worker was doing when it died, in words; between tasks that can only have been this."""
 
 _COUNT_SHIFT: Final = 2
 _SEQ_SHIFT: Final = 24
