@@ -133,7 +133,7 @@ def run(*command: str, limit: float = LIMIT) -> Verdict:
         told = place.folder / "verdict"
         if told.exists():
             lines = [json.loads(line) for line in told.read_text().splitlines()]
-            verdict.told = {"trials": lines} if isinstance(lines[0], list) else lines[0]
+            verdict.told = lines[0] if lines and isinstance(lines[0], dict) else {"trials": lines}
         verdict.left = [f"{place.temporary.name}/{name}" for name in leaks.entries(place.temporary)]
         verdict.left += [
             f"/dev/shm/{name}"

@@ -101,10 +101,13 @@ def play(trial: Trial, stage: Stage, watcher: leaks.Watcher) -> Told:
         pool: Any = stage.make_pool(initializer=work.keep_journal, initargs=(stage.journal,))
         try:
             results = give(pool, trial, stage.journal, collected)
+            if trial.point == "stopping":
+                pool.close()
             if trial.action == "stop":
                 _after_stop(trial, acted, pool, results)
             got = [_outcome(result) for result in results]
-            usable = trial.then == "terminated" or pool.map(tasks.square, range(20)) == SQUARES
+            closed = trial.then == "terminated" or trial.point == "stopping"
+            usable = closed or pool.map(tasks.square, range(20)) == SQUARES
             if trial.graceful:
                 pool.close()
                 pool.join()
@@ -130,9 +133,14 @@ def _outcome(result: Any) -> Any:
         return error
 
 
+def _over(trial: Trial, results: list[Any]) -> bool:
+    """Whether the point will not be passed any more."""
+    return trial.point != "stopping" and all(result.ready() for result in results)
+
+
 def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> None:
     """A stopped worker goes on, or is killed; or the pool is terminated."""
-    tasks.wait_until(lambda: acted.exists() or all(r.ready() for r in results), "it stops", SOON)
+    tasks.wait_until(lambda: acted.exists() or _over(trial, results), "it stops", SOON)
     if not acted.exists():
         return
     pid = int(acted.read_bytes().split()[0])

@@ -70,12 +70,16 @@ class Failpoint(NamedTuple):
         folder = os.environ.get(ONCE)
         if folder is None:
             return True
+        told = os.path.join(folder, self.point)
+        draft = f"{told}.{os.getpid()}"
+        with open(draft, "w", encoding="ascii") as file:
+            file.write(f"{victim} {time.monotonic_ns()}")
         try:
-            file = os.open(os.path.join(folder, self.point), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            os.link(draft, told)  # whole, or not at all
         except FileExistsError:
             return False
-        os.write(file, b"%d %d" % (victim, time.monotonic_ns()))
-        os.close(file)
+        finally:
+            os.unlink(draft)
         return True
 
 
