@@ -71,7 +71,7 @@ class Tree:
             leaks.MARK: self.mark,
             "TMPDIR": str(self.temporary),
             "STRESS_VERDICT": str(self.folder / "verdict"),
-            "PYTHONWARNINGS": "default",
+            "PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
 
     def living(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +23,16 @@ SOON = 30.0
 """Seconds in which whatever should happen at once must have happened, on a busy machine too."""
 SLACK = float(os.environ.get("STRESS_SLACK", "1"))
 """Seconds that a bound is stretched by, for machines that others use as well."""
+PREAMBLE = """
+import os, signal, sys, threading, time
+import millpond
+from millpond.testing import tasks
+from tests.stress import work
+
+if __name__ == "__main__":
+    pool = millpond.Pool(2, **{options})
+    print(*[worker.pid for worker in pool._pool], flush=True)
+"""
 SQUARES = [x * x for x in range(20)]
 
 
@@ -93,6 +104,43 @@ class Stage:
         finally:
             os.environ[failpoints.VARIABLE] = ""
             del os.environ[failpoints.ONCE]
+
+    @contextmanager
+    def group(self, controller: str, limits: dict[str, int]) -> Iterator[str]:
+        """A control group with the limits, as a folder to join; "" where none can be made."""
+        group = Path("/sys/fs/cgroup", controller, Path(os.environ["TMPDIR"]).parent.name)
+        try:
+            group.mkdir()
+        except OSError:
+            yield ""
+            return
+        try:
+            for name, limit in limits.items():
+                if (group / name).exists():
+                    (group / name).write_text(str(limit))
+            yield str(group)
+        finally:
+            tasks.wait_until(lambda: not (group / "cgroup.procs").read_text(), "its last process ended")
+            group.rmdir()
+
+    @contextmanager
+    def program(self, body: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+        """A program with a pool of two, in a session of its own; its workers' pids."""
+        script = self.folder / "program.py"
+        lines = "".join(f"    {line}\n" for line in body.splitlines())
+        script.write_text(PREAMBLE.format(options=self.options()) + lines)
+        with subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True, cwd=self.folder,
+        ) as program:  # fmt: skip
+            try:
+                assert program.stdout is not None
+                line = program.stdout.readline()
+                assert line, program.communicate()[1]
+                yield program, [int(pid) for pid in line.split()]
+            finally:
+                program.kill()
 
     @contextmanager
     def within(self, seconds: float, what: str = "it") -> Iterator[None]:
