@@ -85,12 +85,18 @@ class Stage:
         except FileNotFoundError:
             return Counter()
 
+    def anew(self) -> Stage:
+        """The same with a journal of its own."""
+        return Stage(self.method, Path(tempfile.mkdtemp(dir=self.folder)))
+
+    def check_at_most_once(self) -> None:
+        doubled = {x: n for x, n in self.runs().items() if n > 1}
+        assert not doubled, f"run twice: {doubled}"
+
     def check_runs(self, count: int, *, at_least: int = 1) -> None:
         """Every task from 0 to ``count`` ran once, or at most so."""
-        runs = self.runs()
-        doubled = {x: n for x, n in runs.items() if n > 1}
-        assert not doubled, f"run twice: {doubled}"
-        missing = set(range(count)) - set(runs)
+        self.check_at_most_once()
+        missing = set(range(count)) - set(self.runs())
         assert len(missing) <= 1 - at_least, f"never run: {sorted(missing)}"
 
     @contextmanager
