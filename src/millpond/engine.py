@@ -52,7 +52,12 @@ class Engine:
         self.can_kill = backend.kills  # whether a task that runs can be ended
         self._driver = Driver(policy, backend, clock)
         self._intake = self._driver.intake
-        self.life = Life(self._driver, attended, clock)
+        try:
+            self.life = Life(self._driver, attended, clock)
+        except RuntimeError:  # no thread can be started
+            backend.close(0)
+            backend.bells.release()
+            raise
         self.ring = self.life.seat.ring
         self.call_back = self.life.callbacks.put
 

@@ -24,7 +24,11 @@ class Lookout:
         self._epoll = select.epoll()
         self._ends = select.epoll()  # of workers, alone, for the caretaker
         self._bell = Bell()  # ends a poll
-        self._gong = Bell()  # ends the caretaker's rest
+        try:
+            self._gong = Bell()  # ends the caretaker's rest
+        except OSError:
+            self._bell.close()
+            raise
         self.watch(self._bell.fileno(), lambda _: self._bell.hush())
 
     def watch(self, fd: int, act: Callable[[int], None], *, end: bool = False) -> None:

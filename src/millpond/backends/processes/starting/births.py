@@ -34,9 +34,11 @@ def fork(inherited: Mapping[str, object], first: Callable[[], object]) -> Birth:
     """A copy of this process that serves, after it has called ``first``."""
     standard.util._flush_std_streams()
     binding.prepare()  # here, so that the next copy has it too
-    copy = _Copy(inherited, first)
     ours, theirs = socket.socketpair()
+    parent_fd = -1
     try:
+        parent_fd = os.pidfd_open(os.getpid())
+        copy = _Copy(inherited, first, parent_fd)
         pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask), ALL_SIGNALS)
         return _watched(pid, ours)
     except BaseException:
@@ -44,17 +46,19 @@ def fork(inherited: Mapping[str, object], first: Callable[[], object]) -> Birth:
         raise
     finally:
         theirs.close()
-        os.close(copy.parent_fd)
+        close_all(*(fd for fd in (parent_fd,) if fd >= 0))
 
 
 class _Copy:
     """What the copy knows of its parent; its lives as the server, and as each child."""
 
-    def __init__(self, inherited: Mapping[str, object], first: Callable[[], object]) -> None:
+    def __init__(
+        self, inherited: Mapping[str, object], first: Callable[[], object], parent_fd: int
+    ) -> None:
         self.inherited = inherited
         self.first = first
         self.parent = os.getpid()
-        self.parent_fd = os.pidfd_open(self.parent)
+        self.parent_fd = parent_fd  # a pidfd of the parent
         self.collects = gc.isenabled()
         self.on_child_signal: Any = signal.getsignal(signal.SIGCHLD)
         self.mask: set[int] = set()
