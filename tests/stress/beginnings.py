@@ -53,9 +53,10 @@ def without_a_file(stage: Stage) -> None:
     run(stage, "-", given=script)
 
 
-@fault(77, "a notebook: interrupted, a function defined anew, the kernel started anew", "KeyboardInterrupt; the new function; no worker left")
+@fault(77, "a notebook: interrupted, a function defined anew, the kernel started anew", "KeyboardInterrupt; the new function (by a new pool under fork); no worker left")
 def notebook(stage: Stage) -> None:
     from jupyter_client.manager import KernelManager
+    from jupyter_core.utils import ensure_event_loop
 
     for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         os.environ[name] = stage.path(name)
@@ -70,6 +71,8 @@ def notebook(stage: Stage) -> None:
         answer(client, "def f(x): return x + 1")
         assert answer(client, "print(pool.map(f, range(3)))") == "[1, 2, 3]\n"
         answer(client, "def f(x): return x + 10")
+        if stage.method == "fork":  # a copy of the program has the functions of its time
+            answer(client, f"pool.terminate(); pool = millpond.Pool(2, **{stage.options()})")
         assert answer(client, "print(pool.map(f, range(3)))") == "[10, 11, 12]\n"
         started = stage.path("started")
         sleep = f"pool.map(lambda x: (open({started!r}, 'a').close(), time.sleep(60)), range(4), 1)"
@@ -89,6 +92,7 @@ def notebook(stage: Stage) -> None:
             manager.shutdown_kernel(now=True)
         manager.cleanup_resources()
         manager.context.destroy(linger=0)
+        ensure_event_loop().close()
 
 
 def living() -> list[int]:

@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import argparse
 
+from tests.stress import stage
+
+FRESH = ("fork", "forkserver", "spawn")
+"""The start methods that are different from one another."""
+
 
 def main(arguments: list[str]) -> int:
     """Do what was asked for; 0 if all is well."""
-    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    table = kinds.add_parser("table", help="place every fault; print the table as Markdown")
+    chosen = parser().parse_args(arguments)
+    methods = tuple(chosen.methods.split(",")) if chosen.methods else ()
+    if chosen.kind == "table":
+        from tests.stress import table
+
+        return table.main(chosen.rows, methods or stage.METHODS, chosen.lanes)
+    if chosen.kind == "sweep":
+        from tests.stress import sweep
+
+        return sweep.main(chosen.form, chosen.only, methods or FRESH, chosen.lanes)
+    if chosen.kind == "soak":
+        from tests.stress import soak
+
+        return soak.main(chosen.minutes, methods or FRESH)
+    from tests.stress import latency
+
+    return latency.main(methods or FRESH)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m tests.stress", description="Faults placed in whole pools, and judged from outside."
+    )
+    kinds = made.add_subparsers(dest="kind", required=True)
+    table = kinds.add_parser("table", help="place every fault of the list; print the table as Markdown")
     table.add_argument("--rows", default="", help="numbers of faults, as 1,4,9-12; default: all")
-    table.add_argument("--methods", default="", help="start methods, by commas; default: all")
-    table.add_argument("--lanes", type=int, default=2, help="programs at once")
     sweep = kinds.add_parser("sweep", help="kill, stop, crash and exit at every failpoint")
     sweep.add_argument("--form", choices=("short", "long"), default="short")
     sweep.add_argument("--only", default="", help="points that have this in their name")
-    sweep.add_argument("--methods", default="", help="start methods, by commas; default: all three")
-    sweep.add_argument("--lanes", type=int, default=2, help="programs at once")
-    chosen = parser.parse_args(arguments)
-    if chosen.kind == "table":
-        from tests.stress.table import main as run
-
-        return run(chosen.rows, chosen.methods, chosen.lanes)
-    from tests.stress.sweep import main as sweep_all
-
-    return sweep_all(chosen.form, chosen.only, chosen.methods, chosen.lanes)
+    soak = kinds.add_parser("soak", help="kill a worker every 0.2 s under load")
+    soak.add_argument("--minutes", type=float, default=60.0)
+    latency = kinds.add_parser("latency", help="how soon deaths are known")
+    for kind in (table, sweep, soak, latency):
+        kind.add_argument("--methods", default="", help="start methods, parted by commas; default: all")
+    for kind in (table, sweep):
+        kind.add_argument("--lanes", type=int, default=2, help="programs at once; default: 2")
+    return made

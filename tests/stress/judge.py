@@ -41,6 +41,7 @@ class Verdict:
     status: int | None = None
     survivors: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # files and segments
+    after: float = 0.0  # seconds from the program's end to that of the last that it started
     stderr: str = ""
 
     def faults(self) -> list[str]:
@@ -87,7 +88,7 @@ class Tree:
         """Wait for what is about to end; end the others, and name them."""
         deadline = time.monotonic() + PATIENCE
         while (left := self.living()) and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(0.002)
         named = []
         for pid in left:
             about = leaks.stat(pid)
@@ -128,7 +129,10 @@ def run(*command: str, limit: float = LIMIT) -> Verdict:
                 program.send_signal(signal.SIGABRT)  # faulthandler shows where it hangs
                 time.sleep(0.2)
                 program.kill()
-        verdict.survivors = [] if verdict.hung and place.end() else place.end()
+        ended = time.monotonic()
+        survivors = place.end()
+        verdict.after = time.monotonic() - ended
+        verdict.survivors = [] if verdict.hung else survivors
         verdict.stderr = errors.read_text(errors="replace")
         told = place.folder / "verdict"
         if told.exists():

@@ -21,7 +21,7 @@ from millpond.testing import rows, tasks
 from millpond.testing.deaths import gone
 from tests.stress import work
 from tests.stress.catalogue import fault
-from tests.stress.stage import SOON, SQUARES, Stage, error_of
+from tests.stress.stage import SOON, SQUARES, Stage, error_of, settled
 
 BOUND = 1.5
 """Seconds."""
@@ -129,3 +129,98 @@ def dropped(stage: Stage) -> None:
         assert [x.category for x in told] == [ResourceWarning]
         with stage.within(BOUND, "the workers' end"):
             tasks.wait_until(lambda pids=pids: all(map(gone, pids)), "no worker is left", 5.0)
+
+
+def _idle(stage: Stage, pool: Any) -> None:
+    assert pool.map(tasks.square, range(20)) == SQUARES
+
+
+def _busy(stage: Stage, pool: Any) -> None:
+    busy(stage, pool, tasks.pass_gate, stage.path("never"), 1)
+
+
+def _queued(stage: Stage, pool: Any) -> None:
+    _busy(stage, pool)
+    pool.map_async(tasks.square, range(100_000))
+
+
+def _big_arguments(stage: Stage, pool: Any) -> None:
+    for _ in range(40):
+        pool.apply_async(tasks.pass_gate, (stage.path("never"), bytes(1 << 20)))
+
+
+def _big_results(stage: Stage, pool: Any) -> None:
+    results = [pool.apply_async(tasks.make_bytes, (1 << 24,)) for _ in range(20)]
+    results[0].wait(SOON)
+
+
+def _unread(stage: Stage, pool: Any) -> None:
+    results = pool.imap(tasks.identity, iter(int, 1))
+    assert results.next(SOON) == 0
+
+
+def _recycled(stage: Stage, pool: Any) -> None:
+    pool.map_async(tasks.square, range(1000), 1)
+
+
+def _dying(stage: Stage, pool: Any) -> None:
+    pool.map_async(tasks.die, ["SIGKILL"] * 100, 1)
+
+
+STATES: dict[str, tuple[Callable[[Stage, Any], None], dict[str, Any]]] = {
+    "starting": (lambda *_: None, {}),
+    "idle": (_idle, {}),
+    "busy": (_busy, {}),
+    "busy, much queued": (_queued, {}),
+    "taking large arguments": (_big_arguments, {}),
+    "large results, unread": (_big_results, {}),
+    "an endless imap, unread": (_unread, {}),
+    "workers being replaced": (_recycled, {"maxtasksperchild": 1}),
+    "workers dying": (_dying, {}),
+    "an initializer that does not end": (lambda *_: None, {"initializer": time.sleep, "initargs": (60,)}),
+}
+
+
+@fault(80, "`terminate()` in any other state", "ends within the grace and half a second")
+def terminate_in_any_state(stage: Stage) -> None:
+    for state, (reach, options) in STATES.items():
+        pool = stage.make_pool(**options)
+        try:
+            reach(stage, pool)
+        finally:
+            ends(stage, pool, f"terminate(), {state}")
+
+
+@fault(81, "a worker that is starting is stopped, `terminate()`", "ends within the grace and half a second")
+def stopped_at_its_start(stage: Stage) -> None:
+    for point in ("boot", "ready"):
+        with stage.failpoint(f"{point}=stop") as acted:
+            pool = stage.make_pool()
+            tasks.wait_until(acted.exists, "one has stopped")
+            ends(stage, pool, f"terminate(), stopped at {point}")
+
+
+@fault(82, "the process that forks workers is killed", "the pool goes on, or says why it cannot")
+def nursery_killed(stage: Stage) -> None:
+    with stage.pool(usable=False) as pool:
+        assert pool.map(tasks.square, range(20)) == SQUARES
+        server = getattr(pool._backend, "_server", None)
+        pid = server.pid if server is not None else _fork_server_pid()
+        if pid is None:
+            return  # each worker is started by the program itself
+        os.kill(pid, signal.SIGKILL)
+        with stage.within(2.0, "the answer"):
+            got = settled([pool.apply_async(tasks.square, (x,)) for x in range(20)])
+        for x, value in enumerate(got):
+            assert value == x * x or isinstance(value, errors.MillpondError), value
+        with stage.within(BOUND, "terminate()"):
+            pool.terminate()
+            pool.join()
+    stage.check()  # a new one works
+
+
+def _fork_server_pid() -> int | None:
+    from millpond.backends.processes.starting import nursery
+
+    server = nursery.current_fork_server()
+    return None if server is None else server.pid

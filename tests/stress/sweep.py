@@ -7,6 +7,7 @@ each kind; a program plays many trials on one start method, and one that hangs c
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -16,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.stress import judge
+from tests.stress.judge import Verdict
 from tests.stress.trials import LIMIT, THEN, Told, Trial
 
-METHODS = ("fork", "forkserver", "spawn")
 WAYS = ("kill", "exit", "segfault", "stop")
 ONCE = ("boot", "ready", "started", "stopping")
 """Points that a worker passes once."""
@@ -27,6 +28,8 @@ OFTEN = (
     "mid_send", "after_send",
 )  # fmt: skip
 ENGINE = ("engine.send", "engine.sent", "engine.received", "engine.started")
+PARENT = tuple(f"parent.{place}" for place in ("send", "sent", "received", "started"))
+"""Where the program itself ends, which takes a program a trial."""
 LOADS = ("calls", "rows", "large")
 BYTES = {"mid_send": 64, "mid_recv": 96}
 """More than a small frame has, to it and from it."""
@@ -46,19 +49,27 @@ def trials() -> Iterator[Trial]:
                     then = THEN[number % 3] if action == "stop" else ""
                     graceful = point == "stopping" or number % 2 == 0
                     yield Trial(point, action, nth, -1, load, then, graceful)
+    for action in ("kill", "exit", "segfault"):
+        for point in PARENT:
+            for nth in (1, 2, 3):
+                if (point, nth) != ("parent.started", 3):  # a pool of two starts two
+                    yield Trial(point, action, nth, -1, LOADS[nth % 3])
     for point, last in BYTES.items():
         for count in range(last):
             for action in ("kill", "exit"):
                 yield Trial(point, action, 1 + count % 3, count, "calls", "", graceful=count % 2 == 0)
 
 
-def main(form: str, only: str, methods: str, lanes: int) -> int:
+def main(form: str, only: str, methods: tuple[str, ...], lanes: int) -> int:
     """Play them; print what was counted; 1 if anything is not as promised."""
     began = time.monotonic()
     step = SHARE[form]
     batches = []
-    for offset, method in enumerate(methods.split(",") if methods else METHODS):
+    for offset, method in enumerate(methods):
         chosen = [trial for trial in trials() if only in trial.point][offset * 2 % step :: step]
+        alone = [trial for trial in chosen if trial.point in PARENT]
+        chosen = [trial for trial in chosen if trial.point not in PARENT]
+        batches += [(method, [trial]) for trial in alone]
         batches += [(method, chosen[at : at + BATCH]) for at in range(0, len(chosen), BATCH)]
     with ThreadPoolExecutor(lanes) as lane:
         played = [pair for pairs in lane.map(lambda batch: play(*batch), batches) for pair in pairs]
@@ -76,6 +87,11 @@ def play(method: str, batch: list[Trial]) -> list[tuple[Trial, Told]]:
             file.write(json.dumps(rest))
             file.flush()
             verdict = judge.run("tests.stress.trials", method, file.name, limit=len(rest) * 3 + 2 * LIMIT)
+        if rest[0].point in PARENT:
+            told = _of_parent(rest[0], verdict)
+            if not told.good:
+                print(method, rest[0], told, file=sys.stderr, flush=True)
+            return [(rest[0], told)]
         told = [Told(*one) for one in verdict.told.get("trials", [])]
         if len(told) < len(rest):
             told.append(Told(acted=True, hang=True, text=verdict.stderr[-4000:]))
@@ -90,6 +106,19 @@ def play(method: str, batch: list[Trial]) -> list[tuple[Trial, Told]]:
     return played
 
 
+STATUSES = {"kill": -signal.SIGKILL, "segfault": -signal.SIGSEGV, "exit": 0}
+
+
+def _of_parent(trial: Trial, verdict: Verdict) -> Told:
+    """The program had to end before it could tell of the trial, and all that it started with it."""
+    acted = not verdict.told.get("trials") and verdict.status == STATUSES[trial.action]
+    segments = [path for path in verdict.left if "/dev/shm" in path]
+    return Told(
+        acted, orphans=len(verdict.survivors), leaks=len(segments), hang=verdict.hung, after=verdict.after,
+        text=f"{verdict.survivors} {segments}",
+    )  # fmt: skip
+
+
 def report(played: list[tuple[Trial, Told]]) -> Iterator[str]:
     """What was counted, a line a point, and the sum."""
     points = list(dict.fromkeys(trial.point for trial, _ in played))
@@ -97,12 +126,20 @@ def report(played: list[tuple[Trial, Told]]) -> Iterator[str]:
         yield line(point, [told for trial, told in played if trial.point == point])
     everything = [told for _, told in played]
     yield line(f"{len(points)} points", everything)
-    latencies = sorted(told.latency for told in everything if told.latency is not None)
-    if latencies:
-        yield (
-            f"from the act to the caller's error: p50 {1e3 * at(latencies, 0.5):.1f} ms, "
-            f"p99 {1e3 * at(latencies, 0.99):.1f} ms (of {len(latencies)})"
-        )
+    yield from quantiles(
+        "from a worker's death to the caller's error", [t.latency for t in everything if t.latency is not None]
+    )
+    yield from quantiles(
+        "from the program's death to that of the last worker", [t.after for t in everything if t.after is not None]
+    )
+
+
+def quantiles(name: str, seconds: list[float]) -> Iterator[str]:
+    """The median and the 99th of a hundred."""
+    ordered = sorted(seconds)
+    if ordered:
+        fifty, ninety_nine = (1e3 * at(ordered, share) for share in (0.5, 0.99))
+        yield f"{name}: p50 {fifty:.1f} ms, p99 {ninety_nine:.1f} ms (of {len(ordered)})"
 
 
 def line(name: str, told: list[Told]) -> str:

@@ -14,13 +14,13 @@ from tests.stress.stage import METHODS
 Played = dict[tuple[str, str], Verdict]
 
 
-def main(rows: str, methods: str, lanes: int) -> int:
+def main(rows: str, methods: tuple[str, ...], lanes: int) -> int:
     """Print the table; 1 if something is not as promised, each such thing told on stderr."""
     wanted = set(numbers(rows))
-    among = methods.split(",") if methods else METHODS
     faults = [fault for fault in catalogue.load() if not wanted or fault.row in wanted]
-    played = play(faults, [method for method in METHODS if method in among], lanes)
+    played = play(faults, [method for method in METHODS if method in methods], lanes)
     print("\n".join(markdown(faults, played)))
+    print("\n".join(measured(faults, played)))
     return int(any(verdict.faults() for verdict in played.values()))
 
 
@@ -66,6 +66,20 @@ def markdown(faults: list[Fault], played: Played) -> Iterator[str]:
         yield ""
     good = sum(not verdict.faults() for verdict in played.values())
     yield f"{good} of {len(played)} as promised."
+
+
+def measured(faults: list[Fault], played: Played) -> Iterator[str]:
+    """What was timed, the slowest of all start methods."""
+    slowest: dict[tuple[int, str], tuple[float, float]] = {}
+    for fault in faults:
+        for method in METHODS:
+            verdict = played.get((fault.name, method))
+            for what, (took, bound) in (verdict.told.get("measured", {}) if verdict else {}).items():
+                key = fault.row, what
+                slowest[key] = max(slowest.get(key, (0.0, bound)), (took, bound))
+    yield "\n| # | what | at most | slowest |\n|---|---|---|---|"
+    for (row, what), (took, bound) in slowest.items():
+        yield f"| {row} | {what} | {bound:g} | {took:.2f} |"
 
 
 def _cell(verdict: Verdict | None) -> str:

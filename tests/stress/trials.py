@@ -59,6 +59,7 @@ class Told(NamedTuple):
     leaks: int = 0
     hang: bool = False
     latency: float | None = None  # seconds from the act to the caller's error
+    after: float | None = None  # seconds from the program's death to that of its last worker
     text: str = ""
 
     @property
