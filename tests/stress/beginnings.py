@@ -32,7 +32,12 @@ WANTED = "[0, 3, 6, 9, 12] [1, 2, 3]\n"
 def run(stage: Stage, *command: str, given: str = "") -> None:
     """The program prints what it should, and its file was not run again and again."""
     done = subprocess.run(
-        [sys.executable, *command], input=given, capture_output=True, text=True, timeout=SOON, cwd=stage.folder
+        [sys.executable, *command],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=SOON,
+        cwd=stage.folder,
     )
     assert (done.stdout, done.returncode) == (WANTED, 0), done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -53,7 +58,11 @@ def without_a_file(stage: Stage) -> None:
     run(stage, "-", given=script)
 
 
-@fault(77, "a notebook: interrupted, a function defined anew, the kernel started anew", "KeyboardInterrupt; the new function (by a new pool under fork); no worker left")
+@fault(
+    77,
+    "a notebook: interrupted, a function defined anew, the kernel started anew",
+    "KeyboardInterrupt; the new function (by a new pool under fork); no worker left",
+)
 def notebook(stage: Stage) -> None:
     from jupyter_client.manager import KernelManager
     from jupyter_core.utils import ensure_event_loop

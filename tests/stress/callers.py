@@ -23,7 +23,11 @@ def numbers_then_error(path: str, good: int) -> Iterator[tuple[str, int]]:
 @fault(36, "the input of `map` raises", "that exception")
 def map_input_raises(stage: Stage) -> None:
     with stage.pool() as pool:
-        error_of(lambda: pool.map(work.jot_slowly_row, numbers_then_error(stage.journal, 5)), tasks.Oops, "input")
+        error_of(
+            lambda: pool.map(work.jot_slowly_row, numbers_then_error(stage.journal, 5)),
+            tasks.Oops,
+            "input",
+        )
         stage.check_at_most_once()
 
 
@@ -66,7 +70,9 @@ def error_callback_raises(stage: Stage) -> None:
     with stage.pool() as pool:
         told: list[BaseException] = []
         results = [
-            pool.apply_async(tasks.fail, (x,), error_callback=told.append if x != 3 else bad_callback)
+            pool.apply_async(
+                tasks.fail, (x,), error_callback=told.append if x != 3 else bad_callback
+            )
             for x in range(10)
         ]
         assert [x.number for x in settled(results)] == list(range(10))

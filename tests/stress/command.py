@@ -34,10 +34,13 @@ def main(arguments: list[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
     made = argparse.ArgumentParser(
-        prog="python -m tests.stress", description="Faults placed in whole pools, and judged from outside."
+        prog="python -m tests.stress",
+        description="Faults placed in whole pools, and judged from outside.",
     )
     kinds = made.add_subparsers(dest="kind", required=True)
-    table = kinds.add_parser("table", help="place every fault of the list; print the table as Markdown")
+    table = kinds.add_parser(
+        "table", help="place every fault of the list; print the table as Markdown"
+    )
     table.add_argument("--rows", default="", help="numbers of faults, as 1,4,9-12; default: all")
     sweep = kinds.add_parser("sweep", help="kill, stop, crash and exit at every failpoint")
     sweep.add_argument("--form", choices=("short", "long"), default="short")
@@ -46,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     soak.add_argument("--minutes", type=float, default=60.0)
     latency = kinds.add_parser("latency", help="how soon deaths are known")
     for kind in (table, sweep, soak, latency):
-        kind.add_argument("--methods", default="", help="start methods, parted by commas; default: all")
+        kind.add_argument(
+            "--methods", default="", help="start methods, parted by commas; default: all"
+        )
     for kind in (table, sweep):
         kind.add_argument("--lanes", type=int, default=2, help="programs at once; default: 2")
     return made

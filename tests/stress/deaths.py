@@ -51,7 +51,9 @@ def before_it_is_ready(stage: Stage) -> None:
         os.environ["MILLPOND_FAILPOINTS_ONCE"] = ""
 
 
-@fault(4, "SIGKILL while a large argument is read", "the task had not begun: another worker runs it")
+@fault(
+    4, "SIGKILL while a large argument is read", "the task had not begun: another worker runs it"
+)
 def amid_a_large_argument(stage: Stage) -> None:
     with stage.failpoint(f"mid_recv=kill:1:{1 << 20}") as acted, stage.pool() as pool:
         results = [
@@ -88,7 +90,11 @@ def _die_among(stage: Stage, how: str, *words: str, function: object = None) -> 
         stage.check_runs(9)
 
 
-@fault(6, "SIGKILL while running, as by the out-of-memory killer", "`WorkerDied` for that task, signal and pid named")
+@fault(
+    6,
+    "SIGKILL while running, as by the out-of-memory killer",
+    "`WorkerDied` for that task, signal and pid named",
+)
 def killed_while_running(stage: Stage) -> None:
     _die_among(stage, "SIGKILL", "SIGKILL", "running")
 
@@ -111,14 +117,15 @@ def terminated_while_running(stage: Stage) -> None:
 
 @fault(8, "out of memory in a control group", "`WorkerDied`, SIGKILL named; other tasks go on")
 def out_of_memory(stage: Stage) -> None:
-    with stage.group("memory", {"memory.limit_in_bytes": 64 << 20, "memory.max": 64 << 20}) as group:
-        with stage.pool() as pool:
-            others = [pool.apply_async(work.jot_slowly, (stage.journal, x)) for x in range(10)]
-            hungry = pool.apply_async(work.eat, (group, 512 << 20))
-            if group:
-                error_of(hungry, errors.WorkerDied, "SIGKILL", "eat")
-            assert settled(others) == list(range(10))
-            stage.check_runs(10)
+    with stage.group(
+        "memory", {"memory.limit_in_bytes": 64 << 20, "memory.max": 64 << 20}
+    ) as group, stage.pool() as pool:
+        others = [pool.apply_async(work.jot_slowly, (stage.journal, x)) for x in range(10)]
+        hungry = pool.apply_async(work.eat, (group, 512 << 20))
+        if group:
+            error_of(hungry, errors.WorkerDied, "SIGKILL", "eat")
+        assert settled(others) == list(range(10))
+        stage.check_runs(10)
 
 
 @fault(9, "SIGSEGV in native code", "`WorkerDied` with the stack of the crash")
@@ -143,7 +150,11 @@ def stack_overflow(stage: Stage) -> None:
         stage.check_runs(10)
 
 
-@fault(12, "`os._exit(0)`, which looks like success", "`WorkerDied`: exited with code 0 before returning")
+@fault(
+    12,
+    "`os._exit(0)`, which looks like success",
+    "`WorkerDied`: exited with code 0 before returning",
+)
 def exit_without_a_word(stage: Stage) -> None:
     _die_among(stage, "exit0", "exited with code 0 before returning")
 
@@ -153,20 +164,28 @@ def pickling_the_result(stage: Stage) -> None:
     with stage.pool() as pool:
         others = [pool.apply_async(work.jot_slowly, (stage.journal, x)) for x in range(10)]
         error_of(
-            pool.apply_async(poison.return_kills_when_dumped), errors.WorkerDied, "pickling the result"
+            pool.apply_async(poison.return_kills_when_dumped),
+            errors.WorkerDied,
+            "pickling the result",
         )
         assert settled(others) == list(range(10))
         stage.check_runs(10)
 
 
-@fault(14, "SIGKILL with part of the result sent", "`WorkerDied` for that task, no other is disturbed")
+@fault(
+    14, "SIGKILL with part of the result sent", "`WorkerDied` for that task, no other is disturbed"
+)
 def amid_a_large_result(stage: Stage) -> None:
     with stage.failpoint(f"mid_send=kill:2:{1 << 20}") as acted, stage.pool() as pool:
-        results = [pool.apply_async(work.jot_and_return, (stage.journal, x, BIG * b"x")) for x in range(4)]
+        results = [
+            pool.apply_async(work.jot_and_return, (stage.journal, x, BIG * b"x")) for x in range(4)
+        ]
         got = settled(results)
         assert acted.exists()
         assert [type(x) for x in errors_in(got)] == [errors.WorkerDied], got
-        assert [x[0] for x in got if isinstance(x, tuple)] == [x for x, y in enumerate(got) if isinstance(y, tuple)]
+        assert [x[0] for x in got if isinstance(x, tuple)] == [
+            x for x, y in enumerate(got) if isinstance(y, tuple)
+        ]
         stage.check_runs(4)
 
 
@@ -177,7 +196,10 @@ def between_sending_and_reading(stage: Stage) -> None:
         "print(result.get(30), flush=True)\n"
     )
     gate, started = stage.path("gate"), stage.path("started")
-    with stage.failpoint("after_send=kill") as acted, stage.program(body, gate, started) as running_:
+    with (
+        stage.failpoint("after_send=kill") as acted,
+        stage.program(body, gate, started) as running_,
+    ):
         program, _ = running_
         tasks.wait_until(lambda: os.path.exists(started), "the task runs")
         os.kill(program.pid, signal.SIGSTOP)
@@ -211,7 +233,9 @@ def every_task_kills(stage: Stage) -> None:
         stage.check_runs(12)
 
 
-@fault(18, "kills at sixteen moments of a busy run", "at most one failed task a kill, each run once")
+@fault(
+    18, "kills at sixteen moments of a busy run", "at most one failed task a kill, each run once"
+)
 def kills_amid_work(stage: Stage) -> None:
     count, kills = 2000, 0
     with stage.pool() as pool:
@@ -227,5 +251,7 @@ def kills_amid_work(stage: Stage) -> None:
         assert {type(x) for x in failed} <= {errors.WorkerDied}
         assert kills == 16
         assert len(failed) <= kills
-        assert [x for x in got if isinstance(x, int)] == [x for x in range(count) if isinstance(got[x], int)]
+        assert [x for x in got if isinstance(x, int)] == [
+            x for x in range(count) if isinstance(got[x], int)
+        ]
         stage.check_runs(count, at_least=0)

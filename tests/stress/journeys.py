@@ -65,9 +65,15 @@ def unpicklable_exception(stage: Stage) -> None:
     alone(stage, poison.raise_unpicklable, (), UNSENT, "UnpicklableError", "with a lock inside")
 
 
-@fault(24, "an exception whose unpickling fails in the parent", "`TaskError` with its type's name and its text")
+@fault(
+    24,
+    "an exception whose unpickling fails in the parent",
+    "`TaskError` with its type's name and its text",
+)
 def unloadable_exception(stage: Stage) -> None:
-    error = alone(stage, poison.raise_two_arguments, (1,), errors.TaskError, "TwoArguments", "1 and 2")
+    error = alone(
+        stage, poison.raise_two_arguments, (1,), errors.TaskError, "TwoArguments", "1 and 2"
+    )
     assert error.type_name.endswith("TwoArguments")
     assert "raise_two_arguments" in error.traceback
 
@@ -150,13 +156,24 @@ def initializer_raises(stage: Stage) -> None:
         result = pool.apply_async(tasks.square, (3,))
         error = error_of(result, errors.InitializerError, "refuse", "the initializer refuses")
         assert isinstance(error.__cause__, tasks.Oops)
-        assert isinstance(error_of(pool.apply_async(tasks.nothing), errors.InitializerError), Exception)
+        assert isinstance(
+            error_of(pool.apply_async(tasks.nothing), errors.InitializerError), Exception
+        )
     assert tasks.executions(Path(stage.path("starts"))) <= 2
 
 
-@fault(35, "the initializer kills its worker", "`InitializerError` with the signal; it is not tried for ever")
+@fault(
+    35,
+    "the initializer kills its worker",
+    "`InitializerError` with the signal; it is not tried for ever",
+)
 def initializer_kills(stage: Stage) -> None:
-    options = {"initializer": initializers.die_at_start, "initargs": (stage.path("starts"), "SIGKILL")}
+    options = {
+        "initializer": initializers.die_at_start,
+        "initargs": (stage.path("starts"), "SIGKILL"),
+    }
     with stage.pool(usable=False, **options) as pool, stage.within(10, "giving up"):
-        error_of(pool.apply_async(tasks.square, (3,)), errors.InitializerError, "SIGKILL", "die_at_start")
+        error_of(
+            pool.apply_async(tasks.square, (3,)), errors.InitializerError, "SIGKILL", "die_at_start"
+        )
     assert tasks.executions(Path(stage.path("starts"))) <= 10

@@ -48,7 +48,9 @@ class Verdict:
         """What went wrong, a line each; nothing if all is well."""
         found = ["hang"] if self.hung else []
         if not self.hung and "faults" not in self.told:
-            found.append(f"the program ended with {self.status} and no verdict: {self.stderr[-500:]}")
+            found.append(
+                f"the program ended with {self.status} and no verdict: {self.stderr[-500:]}"
+            )
         found += self.told.get("faults", [])
         found += [f"survivor: {text}" for text in self.survivors]
         return found + [f"left: {text}" for text in self.left]
@@ -72,7 +74,9 @@ class Tree:
             leaks.MARK: self.mark,
             "TMPDIR": str(self.temporary),
             "STRESS_VERDICT": str(self.folder / "verdict"),
-            "PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join(
+                [os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
         }
 
     def living(self) -> list[int]:

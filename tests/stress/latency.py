@@ -74,8 +74,13 @@ def main(methods: tuple[str, ...]) -> int:
         verdict = judge.run("tests.stress.latency", method, limit=300)
         told = verdict.told
         for line in (
-            *quantiles(f"{method}: from a worker's SIGKILL to the caller's error", told.get("deaths", [])),
-            *quantiles(f"{method}: from the program's SIGKILL to the last worker's end", told.get("ends", [])),
+            *quantiles(
+                f"{method}: from a worker's SIGKILL to the caller's error", told.get("deaths", [])
+            ),
+            *quantiles(
+                f"{method}: from the program's SIGKILL to the last worker's end",
+                told.get("ends", []),
+            ),
             *verdict.faults(),
         ):
             print(line, flush=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from millpond import errors
-from millpond.testing import rows, tasks
+from millpond.testing import tasks
 from tests import leaks
 from tests.stress import judge, work
 from tests.stress.catalogue import fault
@@ -34,7 +32,9 @@ def program_in(stage: Stage, state: str, more: str = "time.sleep(60)") -> Any:
     body = f"from millpond.testing import rows\nheld = {STATES[state]}\n"
     if state == "busy":
         body += "pool.apply_async(work.jot, (sys.argv[1], 1))\n"
-    return stage.program(body + f"print('ready', flush=True)\n{more}\n", stage.path("told"), stage.path("never"))
+    return stage.program(
+        body + f"print('ready', flush=True)\n{more}\n", stage.path("told"), stage.path("never")
+    )
 
 
 def others(known: set[int]) -> list[int]:
@@ -101,12 +101,16 @@ def sleeping(pid: int) -> bool:
     return about is not None and about.state == "S"
 
 
-@fault(57, "Ctrl-C, to the whole group", "one KeyboardInterrupt within a second; workers are silent")
+@fault(
+    57, "Ctrl-C, to the whole group", "one KeyboardInterrupt within a second; workers are silent"
+)
 def interrupted_group(stage: Stage) -> None:
     interrupt(stage, os.killpg)
 
 
-@fault(58, "SIGINT to the program alone", "one KeyboardInterrupt within a second; workers are silent")
+@fault(
+    58, "SIGINT to the program alone", "one KeyboardInterrupt within a second; workers are silent"
+)
 def interrupted_alone(stage: Stage) -> None:
     interrupt(stage, os.kill)
 
@@ -138,7 +142,9 @@ def in_child(act: Callable[[], object]) -> str:
 def child_uses_the_pool(stage: Stage) -> None:
     with stage.pool() as pool:
         pool.map(tasks.square, range(20))
-        pending = pool.apply_async(work.wait_and_return, (stage.path("gate"), stage.path("started"), 5))
+        pending = pool.apply_async(
+            work.wait_and_return, (stage.path("gate"), stage.path("started"), 5)
+        )
         for use in (
             lambda: pool.map(tasks.square, [1]),
             lambda: pool.apply(tasks.square, (1,)),
@@ -155,7 +161,9 @@ def child_uses_the_pool(stage: Stage) -> None:
 def child_exits(stage: Stage) -> None:
     with stage.pool() as pool:
         pids = {worker.pid for worker in pool._pool}
-        pending = pool.apply_async(work.wait_and_return, (stage.path("gate"), stage.path("started"), 5))
+        pending = pool.apply_async(
+            work.wait_and_return, (stage.path("gate"), stage.path("started"), 5)
+        )
         for act in (lambda: None, lambda: pool.terminate(), lambda: pool.close()):  # noqa: PLW0108
             in_child(act)
             assert pool.map(tasks.square, range(20)) == SQUARES
@@ -255,9 +263,10 @@ def interpreter_exits(stage: Stage) -> None:
 
 @fault(79, "the interpreter exits with a pool that nobody closed", "ResourceWarning if it is shown")
 def resource_warning(stage: Stage) -> None:
-    with stage.program("import warnings; warnings.simplefilter('always'); del pool") as (program, _):
+    with stage.program("import warnings; warnings.simplefilter('always'); del pool") as (
+        program,
+        _,
+    ):
         _, err = program.communicate(timeout=SOON)
         assert "ResourceWarning" in err, err
         assert program.returncode == 0
-
-

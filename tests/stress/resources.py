@@ -19,7 +19,11 @@ from tests.stress.catalogue import fault
 from tests.stress.stage import SOON, SQUARES, Stage, error_of, settled
 
 
-@fault(64, "no more descriptors than are open and 0 to 20", "OSError or a pool that works; no leak, works later")
+@fault(
+    64,
+    "no more descriptors than are open and 0 to 20",
+    "OSError or a pool that works; no leak, works later",
+)
 def few_descriptors(stage: Stage) -> None:
     stage.check()  # servers are there
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -45,7 +49,11 @@ def few_descriptors(stage: Stage) -> None:
     stage.check()
 
 
-@fault(65, "the system refuses more processes, after 0 to 8", "OSError or a pool that works; no orphan, works later")
+@fault(
+    65,
+    "the system refuses more processes, after 0 to 8",
+    "OSError or a pool that works; no orphan, works later",
+)
 def few_processes(stage: Stage) -> None:
     with stage.group("pids", {}) as group:
         if not group:
@@ -59,7 +67,9 @@ def few_processes(stage: Stage) -> None:
                 try:
                     made += _try_pool(stage)
                 except (OSError, RuntimeError, errors.MillpondError) as error:
-                    assert any(word in str(error) for word in ("fork", "thread", "unavailable", "ended")), error
+                    assert any(
+                        word in str(error) for word in ("fork", "thread", "unavailable", "ended")
+                    ), error
                     failed += 1
                 finally:
                     Path(group, "pids.max").write_text("max")
@@ -103,7 +113,9 @@ def private_shm(stage: Stage):  # type: ignore[no-untyped-def]
     try:
         if entered:
             subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", "/dev/shm"], check=True)
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=64k", "none", "/dev/shm"], check=True
+            )
             with contextlib.suppress(OSError):
                 Path("/dev/shm/filler").write_bytes(bytes(1 << 20))
         yield
@@ -127,13 +139,17 @@ def program_left(stage: Stage) -> None:
         stage.check()
 
 
-@fault(69, "a grandchild holds the worker's pipes, and the worker dies", "the death is seen at once")
+@fault(
+    69, "a grandchild holds the worker's pipes, and the worker dies", "the death is seen at once"
+)
 def grandchild_holds_the_pipes(stage: Stage) -> None:
     gate = stage.path("gate")
     with stage.pool() as pool:
         try:
             with stage.within(1.0, "the error"):
-                error_of(pool.apply_async(rows.fork_then_die, (gate,)), errors.WorkerDied, "SIGKILL")
+                error_of(
+                    pool.apply_async(rows.fork_then_die, (gate,)), errors.WorkerDied, "SIGKILL"
+                )
             assert pool.map(tasks.square, range(20)) == SQUARES
         finally:
             Path(gate).touch()
@@ -180,7 +196,11 @@ def garbage_on_stdout(stage: Stage) -> None:
         assert pool.map_async(work.litter, range(8), 1).get(SOON) == list(range(8))
 
 
-@fault(74, "tasks replace sys.stdout, directory, umask, environment, signal handlers", "the right values; the end is bounded")
+@fault(
+    74,
+    "tasks replace sys.stdout, directory, umask, environment, signal handlers",
+    "the right values; the end is bounded",
+)
 def mess(stage: Stage) -> None:
     pool = stage.make_pool()
     assert pool.map_async(work.make_a_mess, range(8), 1).get(SOON) == list(range(8))

@@ -19,7 +19,7 @@ from millpond.worker import failpoints
 from tests import leaks
 
 METHODS = ("fork", "forkserver", "spawn", "default")
-SOON = 30.0
+SOON = float(os.environ.get("STRESS_SOON", "30"))
 """Seconds in which whatever should happen at once must have happened, on a busy machine too."""
 SLACK = float(os.environ.get("STRESS_SLACK", "1"))
 """Seconds that a bound is stretched by, for machines that others use as well."""
@@ -43,7 +43,9 @@ class Stage:
         self.method = method
         self.folder = folder
         self.journal = str(folder / "journal")
-        self.measured: dict[str, tuple[float, float]] = {}  # what was timed -> how long it took, and might
+        self.measured: dict[
+            str, tuple[float, float]
+        ] = {}  # what was timed -> how long it took, and might
 
     def options(self, **options: Any) -> dict[str, Any]:
         """Those of a pool that is started by the method under test."""
@@ -126,11 +128,15 @@ class Stage:
                     (group / name).write_text(str(limit))
             yield str(group)
         finally:
-            tasks.wait_until(lambda: not (group / "cgroup.procs").read_text(), "its last process ended")
+            tasks.wait_until(
+                lambda: not (group / "cgroup.procs").read_text(), "its last process ended"
+            )
             group.rmdir()
 
     @contextmanager
-    def program(self, body: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    def program(
+        self, body: str, *arguments: str
+    ) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
         """A program with a pool of two, in a session of its own; its workers' pids."""
         script = self.folder / "program.py"
         lines = "".join(f"    {line}\n" for line in body.splitlines())

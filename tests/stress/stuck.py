@@ -56,7 +56,11 @@ def stopped_workers(stage: Stage) -> None:
         ends(stage, pool, f"terminate(), {state} and stopped")
 
 
-@fault(48, "native code holds the GIL for 60 s, `terminate()`", "ends within the grace and half a second")
+@fault(
+    48,
+    "native code holds the GIL for 60 s, `terminate()`",
+    "ends within the grace and half a second",
+)
 def holding_the_gil(stage: Stage) -> None:
     pool = stage.make_pool()
     busy(stage, pool, tasks.hold_the_gil, 60)
@@ -70,7 +74,11 @@ def ignoring_sigterm(stage: Stage) -> None:
     ends(stage, pool)
 
 
-@fault(50, "a thread that does not end, and a slow exit function", "the result at once, and the end bounded")
+@fault(
+    50,
+    "a thread that does not end, and a slow exit function",
+    "the result at once, and the end bounded",
+)
 def lingering(stage: Stage) -> None:
     pool = stage.make_pool()
     with stage.within(1, "the result"):
@@ -177,7 +185,10 @@ STATES: dict[str, tuple[Callable[[Stage, Any], None], dict[str, Any]]] = {
     "an endless imap, unread": (_unread, {}),
     "workers being replaced": (_recycled, {"maxtasksperchild": 1}),
     "workers dying": (_dying, {}),
-    "an initializer that does not end": (lambda *_: None, {"initializer": time.sleep, "initargs": (60,)}),
+    "an initializer that does not end": (
+        lambda *_: None,
+        {"initializer": time.sleep, "initargs": (60,)},
+    ),
 }
 
 
@@ -191,7 +202,11 @@ def terminate_in_any_state(stage: Stage) -> None:
             ends(stage, pool, f"terminate(), {state}")
 
 
-@fault(81, "a worker that is starting is stopped, `terminate()`", "ends within the grace and half a second")
+@fault(
+    81,
+    "a worker that is starting is stopped, `terminate()`",
+    "ends within the grace and half a second",
+)
 def stopped_at_its_start(stage: Stage) -> None:
     for point in ("boot", "ready"):
         with stage.failpoint(f"{point}=stop") as acted:

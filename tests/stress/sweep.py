@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from tests.stress import judge
 from tests.stress.judge import Verdict
@@ -57,7 +56,9 @@ def trials() -> Iterator[Trial]:
     for point, last in BYTES.items():
         for count in range(last):
             for action in ("kill", "exit"):
-                yield Trial(point, action, 1 + count % 3, count, "calls", "", graceful=count % 2 == 0)
+                yield Trial(
+                    point, action, 1 + count % 3, count, "calls", "", graceful=count % 2 == 0
+                )
 
 
 def main(form: str, only: str, methods: tuple[str, ...], lanes: int) -> int:
@@ -86,7 +87,9 @@ def play(method: str, batch: list[Trial]) -> list[tuple[Trial, Told]]:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             file.write(json.dumps(rest))
             file.flush()
-            verdict = judge.run("tests.stress.trials", method, file.name, limit=len(rest) * 3 + 2 * LIMIT)
+            verdict = judge.run(
+                "tests.stress.trials", method, file.name, limit=len(rest) * 3 + 2 * LIMIT
+            )
         if rest[0].point in PARENT:
             told = _of_parent(rest[0], verdict)
             if not told.good:
@@ -127,10 +130,12 @@ def report(played: list[tuple[Trial, Told]]) -> Iterator[str]:
     everything = [told for _, told in played]
     yield line(f"{len(points)} points", everything)
     yield from quantiles(
-        "from a worker's death to the caller's error", [t.latency for t in everything if t.latency is not None]
+        "from a worker's death to the caller's error",
+        [t.latency for t in everything if t.latency is not None],
     )
     yield from quantiles(
-        "from the program's death to that of the last worker", [t.after for t in everything if t.after is not None]
+        "from the program's death to that of the last worker",
+        [t.after for t in everything if t.after is not None],
     )
 
 

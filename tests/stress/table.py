@@ -74,7 +74,9 @@ def measured(faults: list[Fault], played: Played) -> Iterator[str]:
     for fault in faults:
         for method in METHODS:
             verdict = played.get((fault.name, method))
-            for what, (took, bound) in (verdict.told.get("measured", {}) if verdict else {}).items():
+            for what, (took, bound) in (
+                verdict.told.get("measured", {}) if verdict else {}
+            ).items():
                 key = fault.row, what
                 slowest[key] = max(slowest.get(key, (0.0, bound)), (took, bound))
     yield "\n| # | what | at most | slowest |\n|---|---|---|---|"

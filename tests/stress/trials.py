@@ -82,14 +82,11 @@ def give(pool: Any, trial: Trial, journal: str, collected: Collected) -> list[An
     """Hand in the tasks 0 to TASKS, one result each."""
     apply = pool.apply_async
     if trial.load == "calls":
-        return [
-            apply(work.jot_here, (x,), error_callback=collected.note) for x in range(TASKS)
-        ]
+        return [apply(work.jot_here, (x,), error_callback=collected.note) for x in range(TASKS)]
     payload = b"p" * (200_000 if trial.load == "large" else 200)
     function = work.jot_and_return if trial.load == "large" else work.jot_slowly
     return [
-        apply(function, (journal, x, payload), error_callback=collected.note)
-        for x in range(TASKS)
+        apply(function, (journal, x, payload), error_callback=collected.note) for x in range(TASKS)
     ]
 
 
@@ -153,9 +150,7 @@ def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> Non
         os.kill(pid, signal.SIGKILL if trial.then == "killed" else signal.SIGCONT)
 
 
-def _count(
-    trial: Trial, got: list[Any], stage: Stage, acted: Path, collected: Collected
-) -> Told:
+def _count(trial: Trial, got: list[Any], stage: Stage, acted: Path, collected: Collected) -> Told:
     """What callers got, against what was run."""
     if trial.load == "large":
         got = [x[0] if isinstance(x, tuple) else x for x in got]
@@ -178,7 +173,11 @@ def _count(
     latency = None
     if acted.exists() and collected.failed_at is not None and trial.action != "stop":
         latency = (collected.failed_at - int(acted.read_bytes().split()[1])) / 1e9
-    text = f"{[str(x)[:150] for x in failures]} {dict(runs)}" if failed or doubled or wrong or lost else ""
+    text = (
+        f"{[str(x)[:150] for x in failures]} {dict(runs)}"
+        if failed or doubled or wrong or lost
+        else ""
+    )
     return Told(acted.exists(), lost, doubled, failed, wrong, latency=latency, text=text)
 
 

@@ -212,11 +212,15 @@ class Scheduler(Crew):
             self._fail(span, event)
         for span in () if alone else self._wanted(suspects):
             self._backlog.suspect(span)
-        if finished and event.first == event.stop:  # it may have been amid the answer of a long task
+        if (
+            finished and event.first == event.stop
+        ):  # it may have been amid the answer of a long task
             job, start, stop = finished.pop()
             finished += [Span(job, start, stop - 1)] * (start < stop - 1)
             self._fail(Span(job, stop - 1, stop), event)
-        for span in self._wanted(finished):  # short ones: they ran, and their answers died with the worker
+        for span in self._wanted(
+            finished
+        ):  # short ones: they ran, and their answers died with the worker
             if self.policy.at_most_once:
                 self._out.append(Settle(*span, event.detail))
             else:

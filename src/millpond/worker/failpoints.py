@@ -141,7 +141,9 @@ def arm() -> None:
         _wrap_channel()
 
 
-def around(owner: Any, name: str, before: Callable[..., object], after: Callable[..., object]) -> None:
+def around(
+    owner: Any, name: str, before: Callable[..., object], after: Callable[..., object]
+) -> None:
     """Have functions called before and after a method, with its arguments."""
     inner = getattr(owner, name)
 
@@ -197,7 +199,12 @@ def _wrap_loop() -> None:
     around(loop, "decode_chunk", _pass("before_decode"), nothing)
     around(loop, "decode_argument", _pass("before_decode"), nothing)
     around(loop, "encode_batch", _pass("before_encode"), nothing)
-    around(loop.Worker, "__init__", nothing, lambda worker, *_: setattr(worker, "_functions", _Functions()))
+    around(
+        loop.Worker,
+        "__init__",
+        nothing,
+        lambda worker, *_: setattr(worker, "_functions", _Functions()),
+    )
     around(loop.Worker, "run", nothing, _pass("stopping"))
 
 
