@@ -117,9 +117,10 @@ def terminated_while_running(stage: Stage) -> None:
 
 @fault(8, "out of memory in a control group", "`WorkerDied`, SIGKILL named; other tasks go on")
 def out_of_memory(stage: Stage) -> None:
-    with stage.group(
-        "memory", {"memory.limit_in_bytes": 64 << 20, "memory.max": 64 << 20}
-    ) as group, stage.pool() as pool:
+    with (
+        stage.group("memory", {"memory.limit_in_bytes": 64 << 20, "memory.max": 64 << 20}) as group,
+        stage.pool() as pool,
+    ):
         others = [pool.apply_async(work.jot_slowly, (stage.journal, x)) for x in range(10)]
         hungry = pool.apply_async(work.eat, (group, 512 << 20))
         if group:

@@ -194,11 +194,12 @@ class _Passed:
 
 
 def _wrap_loop() -> None:
-    from millpond.worker import loop
+    from millpond.worker import loop, outcome
 
     around(loop, "decode_chunk", _pass("before_decode"), nothing)
     around(loop, "decode_argument", _pass("before_decode"), nothing)
-    around(loop, "encode_batch", _pass("before_encode"), nothing)
+    around(outcome, "encode_batch", _pass("before_encode"), nothing)
+    around(outcome, "encode_together", _pass("before_encode"), nothing)
     around(
         loop.Worker,
         "__init__",

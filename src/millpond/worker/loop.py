@@ -12,6 +12,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from itertools import islice, starmap
