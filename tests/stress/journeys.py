@@ -151,7 +151,10 @@ def peak() -> int:
 
 @fault(34, "the initializer raises", "`InitializerError` with its cause; it is not tried for ever")
 def initializer_raises(stage: Stage) -> None:
-    options = {"initializer": initializers.refuse, "initargs": (stage.path("starts"), 5)}
+    options: dict[str, Any] = {
+        "initializer": initializers.refuse,
+        "initargs": (stage.path("starts"), 5),
+    }
     with stage.pool(usable=False, **options) as pool, stage.within(10, "giving up"):
         result = pool.apply_async(tasks.square, (3,))
         error = error_of(result, errors.InitializerError, "refuse", "the initializer refuses")
@@ -168,7 +171,7 @@ def initializer_raises(stage: Stage) -> None:
     "`InitializerError` with the signal; it is not tried for ever",
 )
 def initializer_kills(stage: Stage) -> None:
-    options = {
+    options: dict[str, Any] = {
         "initializer": initializers.die_at_start,
         "initargs": (stage.path("starts"), "SIGKILL"),
     }

@@ -1,8 +1,8 @@
-"""The judge outside: runs a program in a process tree of its own, with a hard limit in time, and counts what is left.
+"""The judge outside: runs a program in a process tree of its own, with a hard limit, and counts what is left.
 
-Rules: whatever the program started is found by a mark in its environment, which all of it inherits, and by the name
-that forked processes keep; what is found is ended; the verdict is written to a file, since descriptors 1 and 2
-are the tasks' to play with.
+Rules: whatever the program started is found by a mark in its environment, which all of it inherits, and by the
+name that forked processes keep; what is found is ended; the verdict is written to a file, since descriptors 1
+and 2 are the tasks' to play with.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from millpond import errors
@@ -23,6 +24,12 @@ from tests.stress.sweep import quantiles
 
 KILLS = 200
 PROGRAMS = 30
+BUSY = """
+pool.map_async(tasks.sleep_for, [60] * 4)
+pool.apply_async(tasks.nothing)
+print(1, flush=True)
+time.sleep(60)
+"""
 
 
 def deaths(stage: Stage) -> list[float]:
@@ -32,7 +39,7 @@ def deaths(stage: Stage) -> list[float]:
         for n in range(KILLS):
             path = stage.path(f"pid-{n}")
             result = pool.apply_async(work.tell_and_wait, (path,))
-            tasks.wait_until(lambda path=path: os.path.exists(path), "it runs")
+            tasks.wait_until(partial(os.path.exists, path), "it runs")
             pid = int(Path(path).read_text())
             began = time.monotonic()
             os.kill(pid, signal.SIGKILL)
@@ -45,8 +52,7 @@ def ends(stage: Stage) -> list[float]:
     """Seconds from SIGKILL of a program to the end of the last of its two busy workers."""
     took = []
     for _ in range(PROGRAMS):
-        body = "pool.map_async(tasks.sleep_for, [60] * 4)\npool.apply_async(tasks.nothing)\nprint(1, flush=True)\ntime.sleep(60)"
-        with stage.program(body) as (program, pids):
+        with stage.program(BUSY) as (program, pids):
             assert program.stdout is not None
             program.stdout.readline()
             poll = select.poll()

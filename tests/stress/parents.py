@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,11 @@ def interrupt(stage: Stage, send: Callable[[int, int], object]) -> None:
             assert lines.count("Traceback") == 1, lines
             assert lines.rstrip().endswith("KeyboardInterrupt"), lines
             with stage.within(GONE, "no worker left"):
-                tasks.wait_until(lambda: not others(known), "nothing of it is left", 10.0)
+                tasks.wait_until(partial(_no_more_than, known), "nothing of it is left", 10.0)
+
+
+def _no_more_than(known: set[int]) -> bool:
+    return not others(known)
 
 
 def sleeping(pid: int) -> bool:
@@ -255,7 +260,7 @@ def interpreter_exits(stage: Stage) -> None:
         with stage.program(f"from millpond.testing import rows\n{body}") as (program, _):
             with stage.within(2.0, f"exit, {state}"):
                 out, err = program.communicate(timeout=SOON)
-                tasks.wait_until(lambda: not others(known), "nothing of it is left", 10.0)
+                tasks.wait_until(partial(_no_more_than, known), "nothing of it is left", 10.0)
             wanted = {"an exception": 1, "sys.exit": 3}.get(state, 0)
             assert (program.returncode, out) == (wanted, ""), (state, program.returncode, err)
             assert err.count("Traceback") == (state == "an exception"), (state, err)

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from millpond import errors
@@ -61,18 +62,20 @@ def few_processes(stage: Stage) -> None:
         Path(group, "cgroup.procs").write_text(str(os.getpid()))
         try:
             made = failed = 0
+            said = "fork"
             for spare in range(9):
                 now = int(Path(group, "pids.current").read_text())
                 Path(group, "pids.max").write_text(str(now + spare))
                 try:
                     made += _try_pool(stage)
                 except (OSError, RuntimeError, errors.MillpondError) as error:
-                    assert any(
-                        word in str(error) for word in ("fork", "thread", "unavailable", "ended")
-                    ), error
+                    said = str(error)
                     failed += 1
                 finally:
                     Path(group, "pids.max").write_text("max")
+                assert any(word in said for word in ("fork", "thread", "unavailable", "ended")), (
+                    said
+                )
             assert failed, "the limit was none"
             stage.check()
         finally:
@@ -170,7 +173,7 @@ def daemonised(stage: Stage) -> None:
             finally:
                 pid = int(Path(path).read_text())
                 os.kill(pid, signal.SIGKILL)
-                tasks.wait_until(lambda pid=pid: gone(pid), "the daemon is gone")
+                tasks.wait_until(partial(gone, pid), "the daemon is gone")
 
 
 @fault(71, "`os.fork()` in a task, and both return", "one answer, the right values")

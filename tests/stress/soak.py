@@ -1,8 +1,8 @@
 """The soak: a worker is killed every 0.2 s under mixed load with retries, for an hour by default.
 
-``python -m tests.stress.soak METHOD SECONDS`` is the program; the judge starts it. Every call has to end with the right
-value, as many as were made; memory and descriptors have to stay flat, by a line fitted through samples that leave
-out the first fifth.
+``python -m tests.stress.soak METHOD SECONDS`` is the program; the judge starts it. Every call has to end with
+the right value, as many as were made; memory and descriptors have to stay flat, by a line fitted through
+samples that leave out the first fifth.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def late_in_native_code(stage: Stage) -> None:
 def terminate_amid_submitting(stage: Stage) -> None:
     for _ in range(12):
         pool = stage.make_pool()
-        begun, results = threading.Event(), []
+        begun = threading.Event()
+        results: list[Any] = []
 
         def submit(pool: Any = pool, begun: Any = begun, results: Any = results) -> None:
             with contextlib.suppress(ValueError):  # it is not running any more
@@ -136,7 +138,11 @@ def dropped(stage: Stage) -> None:
             gc.collect()
         assert [x.category for x in told] == [ResourceWarning]
         with stage.within(BOUND, "the workers' end"):
-            tasks.wait_until(lambda pids=pids: all(map(gone, pids)), "no worker is left", 5.0)
+            tasks.wait_until(partial(_all_gone, pids), "no worker is left", 5.0)
+
+
+def _all_gone(pids: list[int]) -> bool:
+    return all(map(gone, pids))
 
 
 def _idle(stage: Stage, pool: Any) -> None:

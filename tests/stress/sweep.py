@@ -1,11 +1,13 @@
 """The sweep: at every failpoint, at its first to third pass, and after every byte of a small frame, in four ways.
 
-Rules: the trials are a list, the same each time; the short form takes every so many-th of it, so that it has some of
-each kind; a program plays many trials on one start method, and one that hangs costs the trial that it hung in.
+Rules: the trials are a list, the same each time; the short form takes every so many-th of it, so that it has
+some of each kind; a program plays many trials on one start method, and one that hangs costs the trial that it
+hung in.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
@@ -26,6 +28,7 @@ OFTEN = (
     "after_recv", "mid_recv", "before_decode", "before_run", "after_run", "before_encode", "before_send",
     "mid_send", "after_send",
 )  # fmt: skip
+ARENA = ("before_put", "mid_put", "after_put")
 ENGINE = ("engine.send", "engine.sent", "engine.received", "engine.started")
 PARENT = tuple(f"parent.{place}" for place in ("send", "sent", "received", "started"))
 """Where the program itself ends, which takes a program a trial."""
@@ -39,26 +42,38 @@ SHARE = {"short": 7, "long": 1}
 
 def trials() -> Iterator[Trial]:
     """Those of one start method."""
+    yield from _at_points()
+    yield from _in_the_arena()
+    yield from _of_the_program()
+    yield from _after_bytes()
+
+
+def _at_points() -> Iterator[Trial]:
     number = 0
-    for action in WAYS:
-        for point in (*ONCE, *OFTEN, *ENGINE):
-            for nth in (1,) if point in ONCE else (1, 2, 3):
-                for load in LOADS:
-                    number += 1
-                    then = THEN[number % 3] if action == "stop" else ""
-                    graceful = point == "stopping" or number % 2 == 0
-                    yield Trial(point, action, nth, -1, load, then, graceful)
-    for action in ("kill", "exit", "segfault"):
-        for point in PARENT:
-            for nth in (1, 2, 3):
-                if (point, nth) != ("parent.started", 3):  # a pool of two starts two
-                    yield Trial(point, action, nth, -1, LOADS[nth % 3])
+    for action, point in itertools.product(WAYS, (*ONCE, *OFTEN, *ENGINE)):
+        for nth, load in itertools.product((1,) if point in ONCE else (1, 2, 3), LOADS):
+            number += 1
+            then = THEN[number % 3] if action == "stop" else ""
+            graceful = point == "stopping" or number % 2 == 0
+            yield Trial(point, action, nth, -1, load, then, graceful)
+
+
+def _in_the_arena() -> Iterator[Trial]:
+    for number, (action, point, nth) in enumerate(itertools.product(WAYS, ARENA, (1, 2, 3))):
+        then = THEN[number % 3] if action == "stop" else ""
+        yield Trial(point, action, nth, 1 << 20, "arena", then, number % 2 == 0)
+
+
+def _of_the_program() -> Iterator[Trial]:
+    for action, point, nth in itertools.product(("kill", "exit", "segfault"), PARENT, (1, 2, 3)):
+        if (point, nth) != ("parent.started", 3):  # a pool of two starts two
+            yield Trial(point, action, nth, -1, LOADS[nth % 3])
+
+
+def _after_bytes() -> Iterator[Trial]:
     for point, last in BYTES.items():
-        for count in range(last):
-            for action in ("kill", "exit"):
-                yield Trial(
-                    point, action, 1 + count % 3, count, "calls", "", graceful=count % 2 == 0
-                )
+        for count, action in itertools.product(range(last), ("kill", "exit")):
+            yield Trial(point, action, 1 + count % 3, count, "calls", "", graceful=count % 2 == 0)
 
 
 def main(form: str, only: str, methods: tuple[str, ...], lanes: int) -> int:
@@ -95,15 +110,15 @@ def play(method: str, batch: list[Trial]) -> list[tuple[Trial, Told]]:
             if not told.good:
                 print(method, rest[0], told, file=sys.stderr, flush=True)
             return [(rest[0], told)]
-        told = [Told(*one) for one in verdict.told.get("trials", [])]
-        if len(told) < len(rest):
-            told.append(Told(acted=True, hang=True, text=verdict.stderr[-4000:]))
+        ended = [Told(*one) for one in verdict.told.get("trials", [])]
+        if len(ended) < len(rest):
+            ended.append(Told(acted=True, hang=True, text=verdict.stderr[-4000:]))
         left = len(verdict.survivors), len(verdict.left)
-        if any(left) and not told[-1].hang:
-            text = f"{told[-1].text} {verdict.survivors} {verdict.left}"
-            told[-1] = told[-1]._replace(orphans=left[0], leaks=left[1], text=text)
-        played += zip(rest, told, strict=False)
-        for trial, one in played[-len(told) :]:
+        if any(left) and not ended[-1].hang:
+            text = f"{ended[-1].text} {verdict.survivors} {verdict.left}"
+            ended[-1] = ended[-1]._replace(orphans=left[0], leaks=left[1], text=text)
+        played += zip(rest, ended, strict=False)
+        for trial, one in played[-len(ended) :]:
             if not one.good:
                 print(method, trial, one._replace(text=""), one.text, file=sys.stderr, flush=True)
     return played

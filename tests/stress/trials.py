@@ -1,7 +1,7 @@
 """One trial of the sweep: a pool, a little work, one failpoint, and a count of everything afterwards.
 
-``python -m tests.stress.trials METHOD FILE``: plays the trials in the file, and tells of each as it ends, so that of a
-program that hangs or is killed it is known which trial did it.
+``python -m tests.stress.trials METHOD FILE``: plays the trials in the file, and tells of each as it ends, so
+that of a program that hangs or is killed it is known which trial did it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from tests.stress import work
 from tests.stress.stage import SOON, SQUARES, Stage
 
 TASKS = 16
+SIZES = {"rows": 200, "large": 200_000, "arena": 2 << 20}
+"""Bytes of an argument."""
 LIMIT = 20.0
 """Seconds after which a trial hangs."""
 THEN = ("goes on", "killed", "terminated")
@@ -83,8 +85,8 @@ def give(pool: Any, trial: Trial, journal: str, collected: Collected) -> list[An
     apply = pool.apply_async
     if trial.load == "calls":
         return [apply(work.jot_here, (x,), error_callback=collected.note) for x in range(TASKS)]
-    payload = b"p" * (200_000 if trial.load == "large" else 200)
-    function = work.jot_and_return if trial.load == "large" else work.jot_slowly
+    payload = b"p" * SIZES[trial.load]
+    function = work.jot_slowly if trial.load == "rows" else work.jot_and_return
     return [
         apply(function, (journal, x, payload), error_callback=collected.note) for x in range(TASKS)
     ]
@@ -142,7 +144,7 @@ def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> Non
     if not acted.exists():
         return
     pid = int(acted.read_bytes().split()[0])
-    tasks.wait_until(lambda: gone(pid) or leaks.stat(pid).state == "T", "it has stopped", SOON)
+    tasks.wait_until(lambda: gone(pid) or _state(pid) == "T", "it has stopped", SOON)
     if trial.then == "terminated":
         pool.terminate()
         return
@@ -150,9 +152,14 @@ def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> Non
         os.kill(pid, signal.SIGKILL if trial.then == "killed" else signal.SIGCONT)
 
 
+def _state(pid: int) -> str:
+    about = leaks.stat(pid)
+    return "" if about is None else about.state
+
+
 def _count(trial: Trial, got: list[Any], stage: Stage, acted: Path, collected: Collected) -> Told:
     """What callers got, against what was run."""
-    if trial.load == "large":
+    if trial.load in ("large", "arena"):
         got = [x[0] if isinstance(x, tuple) else x for x in got]
     failures = [x for x in got if isinstance(x, BaseException)]
     deaths = [x for x in failures if isinstance(x, errors.WorkerDied)]

@@ -190,9 +190,9 @@ class IdleDeathTests(Suite):
         results = pool.imap(rows.note_row, [(str(journal), x) for x in range(3000)])
         kills, got, lost = 0, [], 0
         for _ in range(3000):
-            if tasks.executions(journal) > 250 * (kills + 1) and kills < 8:
-                victim = pool._pool[kills % len(pool._pool)]
-                victim.kill()
+            workers = pool._pool  # none, for a moment, after both have died
+            if workers and kills < 8 and tasks.executions(journal) > 250 * (kills + 1):
+                workers[kills % len(workers)].kill()
                 kills += 1
             try:
                 got.append(next(results))

@@ -4,17 +4,20 @@
     MILLPOND_FAILPOINTS_ONCE=/some/folder                 each point acts once in all processes together, and
                                                           leaves a file of its name there: who, and when
 
-The second result frame is cut after 17 bytes by SIGKILL, and each worker exits at its first point. In the spirit of
-fail(9) and of Rust's ``fail``.
+The second result frame is cut after 17 bytes by SIGKILL, and each worker exits at its first point. In the
+spirit of fail(9) and of Rust's ``fail``.
 
-Rules: without the variable nothing is wrapped and nothing is looked up, so that this costs nothing; it is read when a
-worker begins (``arm``) and when the processes' backend is imported; passes are counted in each process by itself.
+Rules: without the variable nothing is wrapped and nothing is looked up, so that this costs nothing; it is read
+when a worker begins (``arm``) and when the processes' backend is imported; passes are counted in each process
+by itself.
 
-``boot`` of a worker, nothing of it done; ``ready`` and ``started``, before and after it says that it can take tasks;
-``after_recv`` a frame; ``mid_recv``, after ``arg`` bytes of one (default: its header); ``before_decode`` a chunk, a
-function or an argument; ``before_run`` and ``after_run`` of a task, except of a coroutine; ``before_encode`` of
-outcomes; ``before_send``, ``mid_send`` (after ``arg`` bytes; default: its header) and ``after_send`` of a frame with
-outcomes; ``stopping``, told to end. Those of the parent's side are in ``backends.processes.failpoints``.
+``boot`` of a worker, nothing of it done; ``ready`` and ``started``, before and after it says that it can take
+tasks; ``after_recv`` a frame; ``mid_recv``, after ``arg`` bytes of one (default: its header); ``before_decode``
+a chunk, a function or an argument; ``before_run`` and ``after_run`` of a task, except of a coroutine;
+``before_encode`` of outcomes; ``before_put``, ``mid_put`` (after ``arg`` bytes) and ``after_put`` of large bytes
+into the arena; ``before_send``, ``mid_send`` (after ``arg`` bytes; default: its header) and ``after_send`` of a
+frame with outcomes; ``stopping``, told to end. Those of the parent's side are in
+``backends.processes.failpoints``.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final, NamedTuple
 
@@ -38,7 +41,7 @@ ACTIONS: Final = {
 
 POINTS: Final = (
     "boot", "ready", "started", "after_recv", "mid_recv", "before_decode", "before_run", "after_run",
-    "before_encode", "before_send", "mid_send", "after_send", "stopping",
+    "before_encode", "before_put", "mid_put", "after_put", "before_send", "mid_send", "after_send", "stopping",
 )  # fmt: skip
 
 
@@ -139,6 +142,7 @@ def arm() -> None:
         _wrapped = True
         _wrap_loop()
         _wrap_channel()
+        _wrap_arena()
 
 
 def around(
@@ -225,8 +229,27 @@ def _wrap_channel() -> None:
         armed.passing("after_recv")
         return received
 
-    WorkerChannel.receive = receive_passing  # type: ignore[method-assign]
+    WorkerChannel.receive = receive_passing  # type: ignore[assignment,method-assign]
     WorkerChannel.send = _sending(send)  # type: ignore[method-assign]
+
+
+def _wrap_arena() -> None:
+    from millpond.worker.lender import Lender
+
+    fill = Lender.fill
+
+    @wraps(fill)
+    def fill_passing(lender: Any, slot: Any, pieces: Sequence[frames.Buffer], size: int) -> bool:
+        armed.passing("before_put")
+        order = armed.due("mid_put")
+        if order is not None:
+            fill(lender, slot, [b"".join(pieces)[: order.arg]], min(size, order.arg))
+            order.act(os.getpid())
+        filled = fill(lender, slot, pieces, size)
+        armed.passing("after_put")
+        return filled
+
+    Lender.fill = fill_passing  # type: ignore[assignment,method-assign]
 
 
 def _read_some(channel: Any, count: int) -> list[frames.Frame]:

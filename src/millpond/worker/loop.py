@@ -274,8 +274,8 @@ class Worker:
             took = monotonic_ns() - begin
             self._answers.pace(took, self._seq)
             size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
-            if part.style == CALL and took > SHORT * done:
-                size = 1  # each is answered by itself
+            if took > SHORT * done:
+                size = 1  # a task that is longer than sending its outcome is answered by itself
 
     def _free_ahead(self) -> int:
         """How many tasks may begin before one that was taken back; a slice must not reach into it."""

@@ -62,14 +62,17 @@ class ProcessBackend:
         self._owned = owned  # the server is this backend's alone
         self._children: dict[WorkerId, Child] = {}
         self._reports: list[Report] = []
-        self._lookout = Lookout()
         self._now = time.monotonic_ns
         self._distrusts = settings.sandbox is not None
         self._arena = arena.join()
         # Other pools' arguments are in the file, too: who is not trusted does not get it.
         put = None if self._distrusts else self._arena.put
         self.packing = ProcessPacking(main_importable, put)
-        self.bells = self._lookout
+        try:
+            self._lookout = self.bells = Lookout()
+        except OSError:
+            arena.leave(self._arena)
+            raise
         self.kills = True
         _live.add(self)
 

@@ -1,8 +1,10 @@
-"""The failpoints of the parent's side (``worker.failpoints`` has the rules): at each passes a worker, or the parent.
+"""The failpoints of the parent's side; ``worker.failpoints`` has the rules.
+
+A worker passes each, or the parent:
 
 ``engine.send`` and ``engine.sent`` of a chunk, ``engine.received``, read from a channel and not looked at yet,
-``engine.recall``, before a worker is stopped to look at it, ``engine.started``, a worker that was just started, and
-``engine.death``, noticed and not dealt with: what is ordered is done to the worker. At the same places
+``engine.recall``, before a worker is stopped to look at it, ``engine.started``, a worker that was just started,
+and ``engine.death``, noticed and not dealt with: what is ordered is done to the worker. At the same places
 ``parent.send`` and so on do it to the parent itself.
 """
 
