@@ -4,15 +4,19 @@
 #   make demo      the three jobs on real input          make test         the tests
 #   make check     all that CI checks on one interpreter make test-system  what needs more than Python
 #   make bench     the benchmarks                        make third-party  programs of others on millpond
+#   make stress    2,700 deaths, one at each point       make stress-short some of them, and all faults once
+#   make soak      an hour of kills under load           make faults       the fault table of docs/reliability.md
 #
 # PYTHON=...  the interpreter (3.11 or newer)            VENV=...   where it is installed
 # BENCH=...   options of the benchmark: make bench BENCH=--quick
+# MINUTES=... of `make soak` on each of three start methods (default: 20)
 # TESTS=...   what `make test` runs, with pytest's options too: make test TESTS="tests/core -x"
 
 PYTHON ?= python3
 VENV ?= .venv
 TESTS ?=
 BENCH ?=
+MINUTES ?= 20
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
@@ -24,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench third-party \
-	check install clean
+	stress stress-short soak faults check install clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -60,6 +64,21 @@ imports: $(VENV)/.has-test
 
 sizes: $(VENV)/.has-test
 	$(RUN) -m pytest -q tests/architecture/test_sizes.py tests/architecture/test_words.py
+
+# Faults placed in whole pools, and judged from outside: docs/reliability.md.
+stress: $(VENV)/.has-test
+	$(RUN) -m tests.stress sweep --form long
+	$(RUN) -m tests.stress latency
+
+stress-short: $(VENV)/.has-test
+	$(RUN) -m tests.stress sweep --form short
+	$(RUN) -m tests.stress table --methods default
+
+soak: $(VENV)/.has-test
+	$(RUN) -m tests.stress soak --minutes $(MINUTES)
+
+faults: $(VENV)/.has-test
+	$(RUN) -m tests.stress table --into docs/reliability.md
 
 bench: $(VENV)/.has-test
 	$(RUN) benchmarks/engine.py $(BENCH)

@@ -75,8 +75,7 @@ class Seat:
                 )
             self._loop.drive(target.ready, deadline, False)
         elif not self._attended or may_drive():
-            with Deferral(self._bells.wake) as deferral:
-                self._wait(target, deadline, deferral)
+            self._wait(target, deadline)
         else:
             self.ring()
             while not target.ready():
@@ -130,17 +129,16 @@ class Seat:
         if self._attended and self._caretaker is not threading.current_thread():
             self._caretaker.join()
 
-    def _wait(self, target: Target, deadline: float | None, deferral: Deferral) -> None:
-        def over() -> bool:
-            return target.ready() or deferral.hit
-
-        while not over():
+    def _wait(self, target: Target, deadline: float | None) -> None:
+        while not target.ready():
             left = None if deadline is None else deadline - self._clock()
             if left is not None and left <= 0:
                 return
-            if not self._loop.finished and self._lock.acquire(False):
-                self._drive(over, deadline, waited_for=True)
-            else:
+            with Deferral(self._bells.wake) as deferral:
+                driven = not self._loop.finished and self._lock.acquire(False)
+                if driven:
+                    self._drive(lambda: target.ready() or deferral.hit, deadline, waited_for=True)
+            if not driven:
                 self.ring()
                 target.park(_PARK if left is None else min(left, _PARK))
 

@@ -118,11 +118,11 @@ def test_what_was_taken_back_is_not_begun_after_an_error_either(
     """An error ends a slice early; the next one must not reach into what was taken back."""
 
     def take_back_and_fail() -> None:
-        assert slate.read()[:2] == (1, 3)
+        assert slate.read()[:2] == (1, 4)
         slate.recall(3, 4)
         fail()
 
-    _deeds.update({0: lambda: clock.advance(0.0004), 1: take_back_and_fail})
+    _deeds.update({0: lambda: clock.advance(0.00001), 1: take_back_and_fail})
     assert run(slate, chunk(4, 4)).answers() == {0: 0, 1: "ValueError", 2: 4}
     assert _begun == [0, 1, 2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from millpond import Pool, TimeoutError
+from millpond import Pool, TimeoutError, seat
+from millpond.testing import tasks
 from millpond.testing.simulation_pool import SimulatedPool
 from millpond.testing.simulation_world import World
 
@@ -236,3 +238,24 @@ def test_leaving_an_iterator_whose_worker_dies_ends_with_the_pool() -> None:
         results.close()
         pool.close()
         pool.join()
+
+
+def test_ctrl_c_reaches_who_waits_while_another_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seat, "_PARK", 3600.0)
+    with Pool(2, start_method="fork") as pool:
+        other, mine = [pool.apply_async(time.sleep, (3600,)) for _ in range(2)]
+        waiter = threading.Thread(target=other.wait)
+        waiter.start()
+        tasks.wait_until(lambda: pool._engine.life.seat.owner is not None, "another drives")
+
+        def interrupt() -> None:
+            tasks.wait_until(lambda: bool(mine.changed._parked), "it waits")
+            os.kill(os.getpid(), signal.SIGINT)
+
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt):
+            mine.get()
+        interrupter.join()
+        other.cancel()
+        waiter.join()

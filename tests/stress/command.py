@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     if chosen.kind == "table":
         from tests.stress import table
 
-        return table.main(chosen.rows, methods or stage.METHODS, chosen.lanes)
+        return table.main(chosen.rows, methods or stage.METHODS, chosen.lanes, chosen.into)
     if chosen.kind == "sweep":
         from tests.stress import sweep
 
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "table", help="place every fault of the list; print the table as Markdown"
     )
     table.add_argument("--rows", default="", help="numbers of faults, as 1,4,9-12; default: all")
+    table.add_argument("--into", default="", help="a document, to replace the table that it has")
     sweep = kinds.add_parser("sweep", help="kill, stop, crash and exit at every failpoint")
     sweep.add_argument("--form", choices=("short", "long"), default="short")
     sweep.add_argument("--only", default="", help="points that have this in their name")

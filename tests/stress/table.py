@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from tests.stress import catalogue, judge
 from tests.stress.catalogue import SECTIONS, Fault
@@ -14,13 +15,23 @@ from tests.stress.stage import METHODS
 Played = dict[tuple[str, str], Verdict]
 
 
-def main(rows: str, methods: tuple[str, ...], lanes: int) -> int:
-    """Print the table; 1 if something is not as promised, each such thing told on stderr."""
+BEGIN, END = "<!-- faults: made by `make faults` -->\n", "<!-- faults end -->\n"
+"""In a document, what the table stands between."""
+
+
+def main(rows: str, methods: tuple[str, ...], lanes: int, into: str = "") -> int:
+    """Print the table, or write it into a document; 1 if something is not as promised, told on stderr."""
     wanted = set(numbers(rows))
     faults = [fault for fault in catalogue.load() if not wanted or fault.row in wanted]
     played = play(faults, [method for method in METHODS if method in methods], lanes)
-    print("\n".join(markdown(faults, played)))
-    print("\n".join(measured(faults, played)))
+    text = "\n".join([*markdown(faults, played), *measured(faults, played)]) + "\n"
+    if into:
+        document = Path(into)
+        before, _, rest = document.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    else:
+        print(text, end="")
     return int(any(verdict.faults() for verdict in played.values()))
 
 

@@ -32,6 +32,7 @@ class SimulatedPool(Pool):
             initializer: Callable[..., object] | None,
             initargs: tuple[Any, ...],
             _staff: Staff = Staff(1),  # noqa: B008
+            _sandbox: object = None,
         ) -> registry.Choice:
             backend = SimulatedBackend(self.world, Settings(initializer, initargs))
             return registry.Choice("simulated", backend, reason="asked for")
