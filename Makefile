@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench third-party \
+.PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench bench-peers third-party \
 	stress stress-short soak faults check install clean
 
 help:
@@ -80,9 +80,11 @@ soak: $(VENV)/.has-test
 faults: $(VENV)/.has-test
 	$(RUN) -m tests.stress table --into docs/reliability.md
 
-bench: $(VENV)/.has-test
-	$(RUN) benchmarks/engine.py $(BENCH)
-	$(RUN) benchmarks/import_time.py
+# Beside whatever is installed of the peers; `make bench-peers` installs them all.
+bench: $(VENV)/.has-bench
+	$(RUN) -m benchmarks --write docs/benchmarks $(BENCH)
+
+bench-peers: $(VENV)/.has-peers
 
 check: lint format-check types imports sizes test test-system
 

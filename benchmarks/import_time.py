@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 
-import machine
+from benchmarks import machine
 
 BASELINE = "import multiprocessing.pool, cloudpickle"
 CONTENDERS = ("import millpond", "from millpond import Pool, Process")

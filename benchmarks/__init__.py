@@ -1,0 +1,1 @@
+"""How fast millpond is beside its peers: ``python -m benchmarks --help``, or ``make bench``."""

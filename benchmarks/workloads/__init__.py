@@ -1,0 +1,1 @@
+"""What is measured, by kind; ``catalogue`` has them all."""
