@@ -12,12 +12,15 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequenc
 from typing import Any
 
 from millpond import awaiting
+from millpond.inputs import SIZE
 from millpond.job import StreamJob
 from millpond.parking import Parking
 from millpond.worker.codec import GONE
 from millpond.worker.outcome import PLAIN
 from millpond.worker.parcels import Parcel
 from millpond.worker.segments import SMALLEST
+
+_BLOCK = SIZE - 1
 
 Prepare = Callable[[Any], Any]
 Ring = Callable[[], None]
@@ -73,7 +76,7 @@ class SequenceFeed:
             room = job.room()  # again: a result may have been taken before the flag was up
         stop = min(start + max(room, 0), total)
         if stop > start:
-            job.inputs.update(zip(range(start, stop), self._sequence[start:stop], strict=True))
+            job.inputs.extend(start, list(self._sequence[start:stop]))
             job.pulled = stop
         if stop == total:
             job.ended = True
@@ -107,7 +110,7 @@ class IteratorFeed:
             job.ended = True
         finally:
             self._pulling = False
-        job.inputs.update(enumerate(items, job.pulled))
+        job.inputs.extend(job.pulled, items)
         job.pulled += len(items)
         job.ended = job.ended or len(items) < job.unit
 
@@ -173,16 +176,19 @@ class ThreadFeed(_Beside):
         self._end(failure)
 
     def _pull(self) -> None:
-        job, inputs, grain = self._job, self._job.inputs, self._job.grain
+        job, grain = self._job, self._job.grain
         if not self._wait_for_room():
             return
-        limit = job.room()
-        for index, item in enumerate(self._source):
-            inputs[index] = item if type(item) in PLAIN else self._encode(index, item)
-            job.pulled = pulled = index + 1
+        limit, pulled = job.room(), 0
+        add = job.inputs.adder(0)
+        for item in self._source:
+            add(item if type(item) in PLAIN else self._encode(pulled, item))
+            job.pulled = pulled = pulled + 1
             if job.hungry and pulled % grain == 0:
                 job.hungry = False
                 self._ring()
+            if not pulled & _BLOCK:
+                add = job.inputs.adder(pulled)
             if pulled >= limit or job.weights:
                 if not self._wait_for_room():
                     return
@@ -235,11 +241,11 @@ class AsyncFeed(_Beside):
             await close()
 
     async def _pull(self) -> None:
-        job, inputs, grain = self._job, self._job.inputs, self._job.grain
+        job, grain = self._job, self._job.grain
         await self._wait_for_room()
         limit, pulled = job.room(), 0
         async for item in self._source:
-            inputs[pulled] = item if type(item) in PLAIN else self._encode(pulled, item)
+            job.inputs.adder(pulled)(item if type(item) in PLAIN else self._encode(pulled, item))
             job.pulled = pulled = pulled + 1
             if job.hungry and pulled % grain == 0:
                 job.hungry = False

@@ -6,13 +6,16 @@ An outcome is decoded by who takes it. Any thread and any event loop may take th
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from itertools import chain
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from millpond import awaiting, errors
 from millpond.job import InputError, StreamJob, weight
-from millpond.worker.outcome import PLAIN, take
+from millpond.worker.outcome import take
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -22,15 +25,103 @@ __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 T = TypeVar("T")
 
 _NOTHING: Final = object()
-_OFTEN: Final = 15
-"""With every 16th of the results that are left, and the last, it is seen to that more input is pulled."""
+_BATCH: Final = 256
+_BYTES: Final = 1 << 20
+"""Results, and their bytes, that are taken at once and given one by one, at most."""
 _BLOCKED = (
     "waiting here would block the event loop that pulls the input: use `async for`, or read the "
     "results in another thread"
 )
 
 
-class IMapIterator(Iterator[T]):
+class _Source(Iterator[Iterator[Any]]):
+    """Where a chain has its results from: batches of those that are given as they are.
+
+    An exception ends a chain. Before one leaves here, the iterator becomes one that steps.
+    """
+
+    def __init__(self, engine: Engine, job: StreamJob) -> None:
+        self._engine = engine
+        self._job = job
+        self.ready_results = job.results.ready
+        self.iterator: Callable[[], IMapIterator[Any] | None] = _nobody
+        self.watch: Any = None
+
+    def __next__(self) -> Iterator[Any]:
+        job = self._job
+        try:
+            while not length_hint(job.batch):  # else another thread was here
+                if not self.ready_results:
+                    self.wait(None)
+                if job.mixed or job.on_error is not None:
+                    return self._step()
+                self._take_batch()
+        except BaseException:
+            self._become_stepping()
+            raise
+        return job.batch
+
+    def _take_batch(self) -> None:
+        """Take some of the results that are there, and see to it that more input is pulled."""
+        job, take = self._job, self.ready_results.popleft
+        count = min(len(self.ready_results), max(1, job.bound >> 3), _BATCH)
+        if job.result_size:
+            count = min(count, 1 + int(_BYTES / job.result_size))
+        batch: list[Any] = []
+        try:
+            for _ in range(count):
+                batch.append(take())
+        except IndexError:
+            pass  # another thread takes them, too
+        if job.mixed:
+            self.ready_results.extendleft(reversed(batch))
+            return
+        if job.unread_bytes:
+            job.unread_bytes = max(0, job.unread_bytes - sum(map(weight, batch)))
+        job.batch = iter(batch)
+        _see_to_room(job)
+
+    def _step(self) -> Iterator[Any]:
+        """The next result alone; the iterator steps from now on."""
+        iterator = self._become_stepping()
+        assert iterator is not None
+        return iter((iterator.next(),))
+
+    def _become_stepping(self) -> IMapIterator[Any] | None:
+        iterator = self.iterator()
+        if iterator is not None:
+            iterator.__class__ = iterator._stepping
+        return iterator
+
+    def wait(self, timeout: float | None) -> None:
+        """Until there is a result. Raises StopIteration, TimeoutError or CancelledError if there is none."""
+        job = self._job
+        if not self.ready():
+            if job.puller == threading.get_ident():
+                raise RuntimeError(_BLOCKED)
+            job.wanted = True
+            self._engine.wait(self, timeout)
+            job.wanted = False
+        if job.unread():
+            return
+        if job.exhausted:
+            if self.watch is not None:
+                self.watch.finish()
+            if job.withdrawn:
+                raise CancelledError
+            raise StopIteration
+        raise errors.TimeoutError
+
+    def ready(self) -> bool:
+        """Whether ``next`` would answer at once."""
+        return bool(self.ready_results) or self._job.exhausted or length_hint(self._job.batch) > 0
+
+    def park(self, timeout: float | None) -> None:
+        """Wait while another thread drives."""
+        self._job.changed.park(self.ready, timeout)
+
+
+class IMapIterator(chain[T]):
     """The results of ``imap``, in order, for ``for`` and ``async for``.
 
     A task's exception is raised at its place, and iteration may go on; with ``on_error="return"`` it stands
@@ -38,43 +129,50 @@ class IMapIterator(Iterator[T]):
     the other tasks. What the input raised comes after the last result, and is always raised.
     """
 
-    def __init__(self, engine: Engine, job: StreamJob, owner: object = None) -> None:
-        self._engine = engine
-        self._job = job
-        self._ready = job.results.ready
-        self._owner = owner
+    _stepping: ClassVar[type[IMapIterator[Any]]]
+    """What it becomes as soon as a result has to be looked at."""
+    _source: _Source
+    _engine: Engine
+    _job: StreamJob
+    _owner: object
 
-    watch: Any = None  # what shows how far it is
-
-    def __iter__(self) -> IMapIterator[T]:
+    def __new__(cls, engine: Engine, job: StreamJob, owner: object = None) -> IMapIterator[T]:
+        source = _Source(engine, job)
+        self = cast("IMapIterator[T]", cls.from_iterable(source))
+        source.iterator = weakref.ref(self)
+        self._source, self._engine, self._job, self._owner = source, engine, job, owner
         return self
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    @property
+    def watch(self) -> Any:
+        """What shows how far it is."""
+        return self._source.watch
+
+    @watch.setter
+    def watch(self, watch: Any) -> None:
+        self._source.watch = watch
 
     def next(self, timeout: float | None = None) -> T:
         """The next result. Raises ``multiprocessing.TimeoutError`` after ``timeout`` seconds without one."""
-        ready = self._ready
-        while True:
-            if not ready:
-                self._wait(timeout)
-            try:
-                outcome = ready.popleft()
-            except IndexError:  # another thread took it
-                continue
-            if type(outcome) not in PLAIN or len(ready) & _OFTEN == 0 or self._job.unread_bytes:
-                outcome = self._take(outcome)
-                if outcome is _NOTHING:
-                    continue
-            return outcome  # type: ignore[no-any-return]
+        if timeout is not None:
+            self._source.wait(timeout)
+        return self.__next__()
 
-    __next__ = next  # noqa: A003
+    def _next_outcome(self) -> Any:
+        """The next one that is there. Raises IndexError if there is none."""
+        for value in self._job.batch:
+            return value
+        return self._job.results.ready.popleft()
 
     def _take(self, outcome: Any) -> Any:
         """What is to be given for this outcome, which was just taken, or nothing if it is to be left out."""
         job = self._job
         if job.unread_bytes:
             job.unread_bytes = max(0, job.unread_bytes - weight(outcome))
-        if job.starving and job.has_room():
-            job.starving = False
-            job.resume()
+        _see_to_room(job)
         try:
             return take(outcome)
         except Exception as error:
@@ -87,33 +185,6 @@ class IMapIterator(Iterator[T]):
             if job.fail_fast:
                 self._give_up()
             raise
-
-    def _wait(self, timeout: float | None) -> None:
-        """Until there is a result. Raises StopIteration, TimeoutError or CancelledError if there is none."""
-        job = self._job
-        if not self.ready():
-            if job.puller == threading.get_ident():
-                raise RuntimeError(_BLOCKED)
-            job.wanted = True
-            self._engine.wait(self, timeout)
-            job.wanted = False
-        if job.results.ready:
-            return
-        if job.exhausted:
-            if self.watch is not None:
-                self.watch.finish()
-            if job.withdrawn:
-                raise CancelledError
-            raise StopIteration
-        raise errors.TimeoutError
-
-    def ready(self) -> bool:
-        """Whether ``next`` would answer at once."""
-        return bool(self._job.results.ready) or self._job.exhausted
-
-    def park(self, timeout: float | None) -> None:
-        """Wait while another thread drives."""
-        self._job.changed.park(self.ready, timeout)
 
     def close(self) -> None:
         """Leave: what has not been sent to a worker is cancelled, and no more input is pulled."""
@@ -138,12 +209,13 @@ class IMapIterator(Iterator[T]):
         return self
 
     async def __anext__(self) -> T:
-        ready = self._ready
         try:
             while True:
-                while not ready:
+                while not self._job.unread():
                     await self._turn()
-                value = self._take(ready.popleft())  # no other task of the loop runs in between
+                value = self._take(
+                    self._next_outcome()
+                )  # no other task of the loop runs in between
                 if value is not _NOTHING:
                     return value  # type: ignore[no-any-return]
         except StopIteration:  # of a task: it ends a ``for``, too
@@ -153,10 +225,10 @@ class IMapIterator(Iterator[T]):
         """``_wait`` in an event loop."""
         job = self._job
         try:
-            await awaiting.until(self.ready, job.changed, self._attend)
+            await awaiting.until(self._source.ready, job.changed, self._attend)
         finally:
             job.wanted = False
-        if not job.results.ready and job.exhausted:
+        if not job.unread() and job.exhausted:
             if self.watch is not None:
                 self.watch.finish(wait=False)
             raise awaiting.cancelled() if job.withdrawn else StopAsyncIteration
@@ -172,3 +244,43 @@ class IMapIterator(Iterator[T]):
 
 class IMapUnorderedIterator(IMapIterator[T]):
     """The results of ``imap_unordered``, as they come."""
+
+
+class _Stepping(IMapIterator[T]):
+    """An iterator that looks at each result."""
+
+    def next(self, timeout: float | None = None) -> T:
+        """As in ``IMapIterator``."""
+        while True:
+            self._source.wait(timeout)
+            try:
+                outcome = self._next_outcome()
+            except IndexError:  # another thread took it
+                continue
+            value = self._take(outcome)
+            if value is not _NOTHING:
+                return value  # type: ignore[no-any-return]
+
+    def __next__(self) -> T:
+        return self.next()
+
+
+class _SteppingUnordered(_Stepping[T], IMapUnorderedIterator[T]):
+    """The same of ``imap_unordered``."""
+
+
+IMapIterator._stepping = _Stepping
+IMapUnorderedIterator._stepping = _SteppingUnordered
+_Stepping.__name__ = _Stepping.__qualname__ = "IMapIterator"
+_SteppingUnordered.__name__ = _SteppingUnordered.__qualname__ = "IMapUnorderedIterator"
+
+
+def _see_to_room(job: StreamJob) -> None:
+    """Go on pulling input, if that had stopped for want of room and there is enough now."""
+    if job.starving and job.has_room():
+        job.starving = False
+        job.resume()
+
+
+def _nobody() -> None:
+    """There is no iterator yet."""

@@ -6,12 +6,15 @@ count, a deque) is changed by single stores. Nothing here runs the user's code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from operator import length_hint
 from typing import Any, ClassVar, Final, Protocol
 
 from millpond.core.ordering import Arrival, Ordering
 from millpond.core.policy import NO_LIMITS, Limits, Policy
 from millpond.core.weights import Weights
+from millpond.inputs import Inputs
 from millpond.parking import Parking
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.outcome import VALUE, Error, Mixed, Sealed
@@ -213,8 +216,7 @@ class MapJob(Job):
 class StreamJob(Job):
     """``imap`` and ``imap_unordered``: input comes bit by bit, and so do results; both are bounded.
 
-    ``inputs`` is appended to by a feeder and read by the driver. Indexes count from the first input; those
-    whose outcomes have come are let go.
+    ``inputs`` is added to by a feeder and read by the driver. Indexes count from the first input.
     """
 
     streaming = True
@@ -223,7 +225,7 @@ class StreamJob(Job):
         super().__init__(function, name, grain, grain)
         self.style = style
         self.results: Ordering = Ordering() if ordered else Arrival()
-        self.inputs: dict[int, Any] = {}
+        self.inputs = Inputs()
         self.pulled = 0  # inputs that the feeder has put in ``inputs``
         self.submitted = 0  # of these, known to the scheduler
         self.ended = False  # no more input will come
@@ -234,6 +236,8 @@ class StreamJob(Job):
         self.starving = False  # the feed stopped for want of room
         self.bound = 0  # inputs pulled ahead of the last result taken, at most
         self.fixed_bound: int | None = None  # the caller's ``buffersize``
+        self.mixed = False  # not all outcomes were values that stand as they are
+        self.batch: Iterator[Any] = iter(())  # results that are being taken
         self.unread_bytes = 0
         self.unread_limit = UNREAD
         self.result_size = 0.0  # bytes a result, lately
@@ -265,8 +269,11 @@ class StreamJob(Job):
             return 0
         if self.weights.waiting > UNREAD and self.pulled - self.settled >= self.least:
             return 0
-        results = self.results
-        return self.bound - (self.pulled - results.released + len(results.ready))
+        return self.bound - (self.pulled - self.results.released + self.unread())
+
+    def unread(self) -> int:
+        """How many results nobody has taken yet."""
+        return len(self.results.ready) + length_hint(self.batch)
 
     def widen(self, cost: float | None, policy: Policy) -> None:
         """Set the bound: four chunks a worker, but never over ``AHEAD`` inputs, or what the caller said."""
@@ -293,11 +300,10 @@ class StreamJob(Job):
         return self.room() >= max(1, self.bound // 4)
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]:
-        return [self.inputs[index] for index in range(start, stop)]
+        return self.inputs.read(start, stop)
 
     def _settle(self, start: int, batch: list[Any]) -> None:
-        for index in range(start, start + len(batch)):
-            del self.inputs[index]
+        self.inputs.let_go(start, start + len(batch))
         if self.weights:
             self.weights.settle(range(start, start + len(batch)))
             if self.starving and self.room() > 0:
@@ -305,6 +311,8 @@ class StreamJob(Job):
                 self.resume()
         if self.left:
             return
+        if type(batch) is Mixed:
+            self.mixed = True
         if type(batch) is Mixed or type(batch[0]) in _SIZED:
             size = sum(map(weight, batch))
             self.unread_bytes += size
@@ -318,18 +326,20 @@ class StreamJob(Job):
         """The input has ended: it is known how much there was. Deliver its error behind the last result, once."""
         self.total = self.pulled
         if self.failure is not None and self.settled == self.submitted == self.pulled:
+            self.mixed = True
             self.results.put(self.pulled, Mixed([InputError(self.failure)]))
             self.failure = None
 
     @property
     def exhausted(self) -> bool:
         """Whether no more results will come."""
-        return self.left or (self.over and self.failure is None and not self.results.ready)
+        return self.left or (self.over and self.failure is None and not self.unread())
 
     def leave(self) -> None:
         """Nobody wants the rest."""
         self.left = True
         self.results.ready.clear()
+        deque(self.batch, 0)
         self.resume()
 
     def announce(self) -> None:
