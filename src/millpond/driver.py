@@ -29,7 +29,7 @@ from millpond.core.commands import (
 from millpond.core.events import Event, Lost, Requeued, Sized, Ticked, WorkerId
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
-from millpond.intake import Intake
+from millpond.intake import MOMENT, Intake
 from millpond.job import Job
 from millpond.jobs import Jobs
 from millpond.worker.outcome import MISSING, Error, Mixed, Sealed
@@ -67,7 +67,7 @@ class Driver:
         self._commands: deque[Command] = deque()  # what was ordered and not done yet
         self._packing: set[WorkerId] = set()  # workers whose chunk is being packed just now
         self._missed: list[tuple[Job, int, int]] = []  # tasks whose function their worker lacks
-        self._clock = clock
+        self.clock = clock
 
     def run(
         self,
@@ -91,11 +91,12 @@ class Driver:
                 self.intake.take()
             if ready() or self.finished:
                 return
-            if self.jobs.streams:
-                self.intake.feed()
+            held = bool(self.jobs.streams) and self.intake.feed()
             timeout = self._patience(deadline)
-            if timeout == 0.0 and deadline is not None and self._clock() >= deadline:
+            if timeout == 0.0 and deadline is not None and self.clock() >= deadline:
                 return
+            if held:
+                timeout = MOMENT if timeout is None else min(timeout, MOMENT)
             if flood:
                 timeout = _MOMENT if timeout is None else min(timeout, _MOMENT)
             else:
@@ -128,7 +129,7 @@ class Driver:
     def step(self, event: Event, batch: list[Any] | None = None) -> None:
         """Take in one event; ``batch`` has the outcomes that came with it."""
         self.stepping = True
-        commands = self.scheduler.handle(event, self._clock())
+        commands = self.scheduler.handle(event, self.clock())
         if batch is not None:
             self._settle(commands, batch)
         self.stepping = False
@@ -147,7 +148,7 @@ class Driver:
             tick = deadline
         elif deadline is not None:
             tick = min(deadline, tick)
-        return None if tick is None else max(tick - self._clock(), 0.0)
+        return None if tick is None else max(tick - self.clock(), 0.0)
 
     def _perform(self, command: Command) -> None:
         if type(command) is Send:

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from millpond.backends.base import Backend
 from millpond.core.events import Cancelled, Dropped, Event, Forgotten, Submitted
 from millpond.core.scheduler import Scheduler
 from millpond.job import Call, CallStream, Job, MapJob, Receiver, StreamJob
 from millpond.jobs import Jobs
+
+MOMENT: Final = 0.0005
+"""Seconds for which more is awaited, where much comes in."""
 
 
 class Loop(Protocol):
@@ -24,6 +28,7 @@ class Loop(Protocol):
     jobs: Jobs
     closing: bool
     finished: bool
+    clock: Callable[[], float]
 
     def step(self, event: Event) -> None: ...
     def on_quiet(self) -> None: ...
@@ -67,12 +72,18 @@ class Intake:
         else:
             self._widen(job)
 
-    def feed(self) -> None:
-        """Tell the scheduler of new input of the streams; see whether they are over."""
+    def feed(self) -> bool:
+        """Tell the scheduler of new input of the streams; see whether they are over.
+
+        Returns whether some is being held, since more of it is coming and is not worth a chunk alone.
+        """
+        held = False
         for job in self._jobs.streams:
             job.refill()
             count = job.fresh()
-            if count:
+            if count and self._holds(job, count):
+                held = True
+            elif count:
                 job.submitted += count
                 self._loop.step(Submitted(job.id, count, job.unit, job.limits))
             else:
@@ -83,6 +94,22 @@ class Intake:
                 job.finish()
                 self._forget_if_over(job)
                 job.announce()
+        return held
+
+    def _holds(self, job: StreamJob, count: int) -> bool:
+        """Whether to wait a moment for more input before any is sent, while other tasks are under way."""
+        scheduler = self._loop.scheduler
+        cost = scheduler.cost(job.id)
+        if (
+            job.ended or cost is None or job.submitted == job.settled
+            or 4 * count >= job.bound or count * cost >= 8 * scheduler.policy.wake
+        ):  # fmt: skip
+            job.held_since = None
+            return False
+        now = self._loop.clock()
+        if job.held_since is None:
+            job.held_since = now
+        return now - job.held_since < MOMENT
 
     def look_at(self, job: Job) -> None:
         """Tasks of the job have ended."""

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
@@ -52,34 +53,39 @@ class _Source(Iterator[Iterator[Any]]):
         try:
             while not length_hint(job.batch):  # else another thread was here
                 if not self.ready_results:
+                    _see_to_room(job)
                     self.wait(None)
                 if job.mixed or job.on_error is not None:
                     return self._step()
-                self._take_batch()
+                alone = self._take_batch()
+                if alone is not None:
+                    return alone
         except BaseException:
             self._become_stepping()
             raise
         return job.batch
 
-    def _take_batch(self) -> None:
-        """Take some of the results that are there, and see to it that more input is pulled."""
+    def _take_batch(self) -> Iterator[Any] | None:
+        """Take some of the results that are there, and see to it that more input is pulled.
+
+        A result that is taken alone is returned: it is given at once, so that the next input may be pulled.
+        """
         job, take = self._job, self.ready_results.popleft
         count = min(len(self.ready_results), max(1, job.bound >> 3), _BATCH)
         if job.result_size:
             count = min(count, 1 + int(_BYTES / job.result_size))
         batch: list[Any] = []
-        try:
-            for _ in range(count):
-                batch.append(take())
-        except IndexError:
-            pass  # another thread takes them, too
+        with suppress(IndexError):  # another thread takes them, too
+            batch.extend(take() for _ in range(count))
         if job.mixed:
             self.ready_results.extendleft(reversed(batch))
-            return
+            return None
         if job.unread_bytes:
             job.unread_bytes = max(0, job.unread_bytes - sum(map(weight, batch)))
-        job.batch = iter(batch)
+        if len(batch) > 1:
+            job.batch = iter(batch)
         _see_to_room(job)
+        return iter(batch) if len(batch) == 1 else None
 
     def _step(self) -> Iterator[Any]:
         """The next result alone; the iterator steps from now on."""

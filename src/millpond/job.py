@@ -233,6 +233,7 @@ class StreamJob(Job):
         self.left = False  # nobody wants the rest
         self.hungry = True  # the driver has seen all input there was
         self.wanted = False  # somebody waits for a result
+        self.held_since: float | None = None  # when input began to wait for more
         self.starving = False  # the feed stopped for want of room
         self.bound = 0  # inputs pulled ahead of the last result taken, at most
         self.fixed_bound: int | None = None  # the caller's ``buffersize``

@@ -15,6 +15,7 @@ Rules of this module:
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -59,6 +60,8 @@ class Seat:
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread that has it
         self.asleep = False  # the owner is about to poll, or polls
+        self._vacated = float("-inf")  # when somebody who had waited left it
+        self._alert = False  # the caretaker looks for himself whether it is free
         self._caretaker = threading.Thread(
             target=self._care, name="millpond-caretaker", daemon=True
         )
@@ -115,7 +118,7 @@ class Seat:
         if self.asleep:
             self._bells.wake()
         elif self._attended and self._owner is None and not self._loop.finished:
-            self._bells.rouse()
+            self._rouse()
 
     def dismiss(self) -> None:
         """The loop has finished: the caretaker may go."""
@@ -148,15 +151,23 @@ class Seat:
             self._loop.drive(ready, deadline, waited_for)
         finally:
             self._owner = None
+            if waited_for:
+                self._vacated = time.monotonic()
             self._lock.release()
             if self._attended and (self._loop.inbox or self._loop.outstanding()):
-                self._bells.rouse()
+                self._rouse()
+
+    def _rouse(self) -> None:
+        """See to it that the caretaker takes the seat, now or soon."""
+        if not self._alert:
+            self._bells.rouse()
 
     def _care(self) -> None:
         """The caretaker's life."""
         contended = False
         while not self._loop.finished:
             self._bells.rest(contended)
+            self._stand_by()
             contended = not self._lock.acquire(False)
             if not contended:
                 try:
@@ -165,7 +176,16 @@ class Seat:
                     report(failure)  # the loop has ended itself, and told who waited
         self._bells.release()
 
+    def _stand_by(self) -> None:
+        """Who has just got a result often waits for the next one at once: leave the seat to him for a moment."""
+        self._alert = True
+        while time.monotonic() - self._vacated < _MOMENT and not self._loop.finished:
+            time.sleep(_MOMENT)
+        self._alert = False  # before the seat is tried: whoever saw it set has left the seat by now
 
+
+_MOMENT = 0.002
+"""Seconds for which the caretaker leaves the seat to who had it."""
 _PARK = 1.0
 """Seconds after which who parks looks whether the seat has become free. The caretaker takes it at once; this is
 for the case that there is none (no thread could be started)."""

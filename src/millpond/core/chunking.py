@@ -2,12 +2,16 @@
 
 Guided self-scheduling (Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987) gives each
 request a fixed part of what is left, so that the last chunks are small and the tail is balanced. Here the
-part is an upper limit, and the measured time of a task decides below it.
+part is an upper limit, and the measured time of a task decides below it. What takes no longer than waking a
+worker is not parted.
 """
 
 from __future__ import annotations
 
 from millpond.core.policy import NO_LIMITS, Limits, Policy
+
+_LEAST = 1e-9
+"""Seconds."""
 
 
 class Gauge:
@@ -44,7 +48,8 @@ class Gauge:
         if self.cost is None:
             return min(self.grain, waiting)
         most = budget / self.cost if self.cost * waiting > budget else waiting
-        most = min(most, self.reach * policy.growth, -(-waiting // (2 * policy.workers)))
+        share = max(-(-waiting // (2 * policy.workers)), 4 * policy.wake / (self.cost + _LEAST))
+        most = min(most, self.reach * policy.growth, share)
         if self.size * most > policy.chunk_bytes:
             most = policy.chunk_bytes / self.size
         grain = self.grain
