@@ -37,7 +37,7 @@ class WorkerState:
     """A worker, from the order to start it until its end has been handled."""
 
     __slots__ = (
-        "bytes", "check", "chunks", "ends", "flight", "id", "load", "next_seq", "open", "patience",
+        "bytes", "check", "chunks", "ends", "flight", "id", "late", "load", "next_seq", "open", "patience",
         "ready", "recalling", "retiring", "since", "unmeasured",
     )  # fmt: skip
 
@@ -46,6 +46,7 @@ class WorkerState:
         self.ready = False
         self.retiring = False  # it was told to stop after what it holds
         self.recalling = False  # it was asked to give back what it has not begun
+        self.late = False  # since its last answer it was found in a task longer than was thought
         self.flight: deque[Held] = deque()  # sent and not answered, in the order of their numbers
         self.ends: deque[int] = deque()  # where each chunk of the flight ends
         self.open: dict[int, Opened] = {}  # coroutines sent and not answered, by their numbers
@@ -60,7 +61,11 @@ class WorkerState:
 
     def takes_more(self) -> bool:
         """Whether work may be queued behind what it runs: only where that is known to be short."""
-        return self.unmeasured == 0 and self.ready and not self.retiring and not self.recalling
+        return (
+            self.unmeasured == 0
+            and self.ready
+            and not (self.retiring or self.recalling or self.late)
+        )
 
     def hides_work(self) -> bool:
         """Whether tasks wait behind the one that it runs."""
@@ -129,6 +134,7 @@ class WorkerState:
     def progressed(self, now: float, seconds: float, patience: float) -> None:
         """An answer came: it is alive and getting on."""
         self.since = now
+        self.late = False
         self.patience = max(patience, 4 * seconds)
 
     def give_back(self, seq: int) -> list[Span]:
