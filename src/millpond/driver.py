@@ -92,11 +92,9 @@ class Driver:
             if ready() or self.finished:
                 return
             held = bool(self.jobs.streams) and self.intake.feed()
-            timeout = self._patience(deadline)
+            timeout = self._patience(deadline, held)
             if timeout == 0.0 and deadline is not None and self.clock() >= deadline:
                 return
-            if held:
-                timeout = MOMENT if timeout is None else min(timeout, MOMENT)
             if flood:
                 timeout = _MOMENT if timeout is None else min(timeout, _MOMENT)
             else:
@@ -141,9 +139,12 @@ class Driver:
         if type(event) is Lost:
             self.on_quiet()
 
-    def _patience(self, deadline: float | None) -> float | None:
+    def _patience(self, deadline: float | None, held: bool) -> float | None:
         """How long a poll may last."""
         tick = self.scheduler.next_deadline()
+        if held:
+            soon = self.clock() + MOMENT
+            tick = soon if tick is None else min(tick, soon)
         if tick is None:
             tick = deadline
         elif deadline is not None:

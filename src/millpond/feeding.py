@@ -50,7 +50,7 @@ def feed(
         job.refill, job.resume = SequenceFeed(job, source).refill, ring
     elif is_async(source):
         # Who waits in the loop looks for input when he is told that something changed.
-        AsyncFeed(job, source, prepare, ring if threaded else job.announce).start()
+        AsyncFeed(job, source, prepare, ring if threaded else job.changed.wake).start()
     elif not threaded:
         job.refill = IteratorFeed(job, iter(source)).refill
     else:

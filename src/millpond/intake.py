@@ -93,7 +93,7 @@ class Intake:
             if job.ended:
                 job.finish()
                 self._forget_if_over(job)
-                job.announce()
+                job.changed.wake()
         return held
 
     def _holds(self, job: StreamJob, count: int) -> bool:

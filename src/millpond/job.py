@@ -321,7 +321,7 @@ class StreamJob(Job):
         self.results.put(start, batch)
         if self.ended:
             self.finish()
-        self.announce()
+        self.changed.wake()
 
     def finish(self) -> None:
         """The input has ended: it is known how much there was. Deliver its error behind the last result, once."""
@@ -343,14 +343,10 @@ class StreamJob(Job):
         deque(self.batch, 0)
         self.resume()
 
-    def announce(self) -> None:
-        """Tell the threads that wait that something changed."""
-        self.changed.wake()
-
     def withdraw(self) -> None:
         self.withdrawn = True
         self.resume()
-        self.announce()
+        self.changed.wake()
 
 
 class InputError(Error):

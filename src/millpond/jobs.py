@@ -58,7 +58,7 @@ class Jobs:
         del self._jobs[job.id]
         if isinstance(job, StreamJob):
             self.streams = [stream for stream in self.streams if stream is not job]
-            job.announce()
+            job.changed.wake()
 
     def withdraw(self) -> None:
         """The pool was terminated: tell whoever waits for any of them."""

@@ -14,7 +14,7 @@ from millpond.testing.simulation_machine import LimitedMachine, SimulationMachin
 from tests.core import planted
 
 SEEDS = 60  # in which the real code must show no bug
-ENOUGH = 400  # in which each planted one has to be found
+ENOUGH = 800  # in which each planted one has to be found
 
 FIXED = settings(
     max_examples=120,
