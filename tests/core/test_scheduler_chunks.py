@@ -199,3 +199,16 @@ def test_a_worker_may_die_while_it_is_asked() -> None:
     orders = world.says(Lost(2, 1, 2, DEATH), 100.0)
     assert settled(orders) == [Settle(1, 2, 3, DEATH)]
     assert world.says(Recalled(2, 2), 100.0) == []
+
+
+def test_what_is_sent_after_a_recall_was_answered_is_not_taken_for_given_back() -> None:
+    """The worker answers its last task, and then says that it gives back nothing, from that number on."""
+    world = behind_a_long_one()
+    deadline = world.scheduler.next_deadline()
+    assert deadline is not None
+    assert world.says(Ticked(), deadline) == [Recall(2)]
+    assert sends(world.says(Done(2, 1, 4, 1e-6), deadline)) == []
+    assert sends(world.says(Submitted(2, 1), deadline))[0].worker == 1
+    assert sends(world.says(Submitted(2, 1), deadline)) == []
+    (send,) = sends(world.says(Recalled(2, 5), deadline))
+    assert (send.worker, send.seq) == (2, 5)

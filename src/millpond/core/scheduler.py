@@ -127,7 +127,8 @@ class Scheduler(Crew):
                 gauge.measured(each, span.stop - span.start)
         self._answer(answered, event.again)
         worker.progressed(self._now, event.seconds, self.policy.patience)
-        if not worker.flight and not worker.retiring:
+        # What is sent before it says what it gives back would be taken for given back.
+        if not (worker.flight or worker.retiring or worker.recalling):
             self._idle.append(worker)
 
     def _ended(self, event: events.Ended) -> None:
