@@ -16,7 +16,7 @@ from millpond.core.policy import NO_LIMITS, Limits, Policy
 from millpond.core.weights import Weights
 from millpond.inputs import Inputs
 from millpond.parking import Parking
-from millpond.worker.codec import CALL, GONE
+from millpond.worker.codec import CALL, GONE, STAR
 from millpond.worker.outcome import VALUE, Error, Mixed, Sealed
 
 UNREAD: Final = 64 << 20
@@ -62,6 +62,7 @@ class Job:
     settled = 0  # tasks that have ended
     failed = 0  # of these, with an error
     apart = False
+    reordered = False  # tasks do not run in the order of the call
     retried = 0  # runs that were not the last of their task
 
     def __init__(self, function: Any, name: str, grain: int = 1, unit: int = 1) -> None:
@@ -83,6 +84,10 @@ class Job:
     def arguments(self, start: int, stop: int) -> Sequence[Any]:
         """The arguments of tasks, raw or as the backend prepared them."""
         raise NotImplementedError
+
+    def place(self, index: int) -> int:
+        """Where the task that is the so many-th to run stands in the call."""
+        return index
 
     def refuse(self, index: int, error: BaseException) -> None:
         """The argument of a task cannot be sent; whatever is answered for it, this is its outcome."""
@@ -198,12 +203,15 @@ class MapJob(Job):
             self.inputs = ()
         if self.failed_fast:
             return
-        self.outcomes[start : start + len(batch)] = batch
+        self._keep(start, batch)
         self.failed_fast = self.fail_fast and self.failed > 0
         if self.left == 0 or self.failed_fast:
             receiver = self.receiver()
             if receiver is not None:
                 receiver.settle(self)
+
+    def _keep(self, start: int, batch: list[Any]) -> None:
+        self.outcomes[start : start + len(batch)] = batch
 
     def withdraw(self) -> None:
         self.withdrawn = True
@@ -211,6 +219,30 @@ class MapJob(Job):
         receiver = self.receiver()
         if receiver is not None:
             receiver.withdraw()
+
+
+class ReorderedJob(MapJob):
+    """A map that begins with the tasks of the highest ``cost``: longest processing time first (Graham, "Bounds on
+    multiprocessing timing anomalies", SIAM J. Appl. Math. 17, 1969).
+    """
+
+    reordered = True
+
+    def __init__(
+        self, function: Any, name: str, style: int, inputs: Sequence[Any], grain: int, unit: int,
+        cost: Callable[..., Any],
+    ) -> None:  # fmt: skip
+        costs = [cost(*item) if style == STAR else cost(item) for item in inputs]
+        self._order = sorted(range(len(inputs)), key=costs.__getitem__, reverse=True)
+        given = [inputs[index] for index in self._order]
+        super().__init__(function, name, style, given, grain, unit)
+
+    def place(self, index: int) -> int:
+        return self._order[index]
+
+    def _keep(self, start: int, batch: list[Any]) -> None:
+        for index, outcome in enumerate(batch, start):
+            self.outcomes[self._order[index]] = outcome
 
 
 class StreamJob(Job):

@@ -27,7 +27,8 @@ class TaskOptions(TypedDict, total=False):
     of index to value; ``"return"`` puts errors where values would be; ``"skip"`` leaves them out. ``fail_fast``:
     the first error ends the call, and stops what runs. ``progress``: True, a description, or a callable that
     gets snapshots. ``seed``: each task gets random streams of its own, always the same. ``concurrency``:
-    coroutines that a worker runs at once (default: 100).
+    coroutines that a worker runs at once (default: 100). ``cost``, of ``map`` and ``starmap`` alone: about how
+    long a task takes, in any unit, as a function of its argument; the longest are begun first.
     """
 
     timeout: float | None
@@ -39,6 +40,7 @@ class TaskOptions(TypedDict, total=False):
     progress: bool | str | Callable[[Any], object]
     seed: int | None
     concurrency: int
+    cost: Callable[..., Any] | None
 
 
 class Options(NamedTuple):
@@ -53,6 +55,7 @@ class Options(NamedTuple):
     progress: Any = False
     seed: tuple[int, ...] | None = None
     concurrency: int = 100
+    cost: Any = None
 
     def conduct(self, is_async: bool) -> Conduct:
         """What a worker has to know of it."""
@@ -130,6 +133,12 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _key(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function of a task's argument, not {value!r}")
+    return value
+
+
 def _count(name: str, value: Any) -> int:
     return _integer(name, value, 0, None)
 
@@ -189,4 +198,5 @@ _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "progress": _progress,
     "seed": _seed,
     "concurrency": _slots,
+    "cost": _key,
 }

@@ -21,7 +21,7 @@ from millpond.engine import Engine
 from millpond.errors import CannotKill
 from millpond.feeding import feed, is_async
 from millpond.iterators import IMapIterator
-from millpond.job import CallStream, Job, MapJob, StreamJob
+from millpond.job import CallStream, Job, MapJob, ReorderedJob, StreamJob
 from millpond.options import NONE, Options, parse
 from millpond.results import AsyncResult, MapResult
 from millpond.worker.codec import CALL, MAP
@@ -69,6 +69,8 @@ class Submission:
     ) -> AsyncResult[Any]:  # fmt: skip
         """``apply_async``."""
         options = self._defaults
+        if given:
+            _check_no_cost(given)
         if given or options is not NONE:
             options = self._options(given)
         result: AsyncResult[Any] = AsyncResult(self.engine, pool, *callbacks or _SILENT)
@@ -147,7 +149,8 @@ class Submission:
         func = self._prepared(func, options)
         grain = chunksize or -(-len(inputs) // (4 * self._workers)) or 1
         unit = grain if chunksize or self._recycling else 1
-        job = MapJob(self.packing.function(func), name, style, inputs, grain, unit)
+        kind = MapJob if options.cost is None else partial(ReorderedJob, cost=options.cost)
+        job = kind(self.packing.function(func), name, style, inputs, grain, unit)
         self._set_up(job, func, options)
         job.receiver = held(result, callbacks.wanted)
         result._job = job
@@ -171,6 +174,7 @@ class Submission:
         """``imap`` and ``imap_unordered``."""
         check_chunksize(chunksize)
         check_buffersize(buffersize)
+        _check_no_cost(given)
         options = self._options(given)
         name = name_of(func)
         func = self._prepared(func, options)
@@ -226,6 +230,14 @@ class Submission:
         job.on_error, job.fail_fast = options.on_error, options.fail_fast
         if options.timeout is not None or type(func) is Conducted:
             job.slice = 1  # each task is on the slate
+
+
+def _check_no_cost(given: Mapping[str, Any]) -> None:
+    """Raises TypeError for what only calls with all their input can have."""
+    if given.get("cost") is not None:
+        raise TypeError(
+            "cost= orders the input of map() and starmap(); there is nothing to order here"
+        )
 
 
 def _watch(job: Job, options: Options) -> Any:

@@ -24,8 +24,10 @@ class Work(Protocol):
     slice: int  # how many of its tasks may run as one
     function: Any  # as it was packed
     apart: bool  # each argument has a pickle of its own
+    reordered: bool  # its tasks do not run in the order of the call
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]: ...
+    def place(self, index: int) -> int: ...  # in the call
     def refuse(self, index: int, error: BaseException) -> None: ...
 
 

@@ -36,7 +36,7 @@ class LocalPacking:
 def tasks_of(work: Sequence[tuple[Work, Span]]) -> list[Task]:
     """A chunk as tasks, in order."""
     return [
-        (job.function, job.style, argument, 0 if job.style == CALL else index)
+        (job.function, job.style, argument, 0 if job.style == CALL else job.place(index))
         for job, span in work
         for index, argument in enumerate(job.arguments(span.start, span.stop), span.start)
     ]

@@ -11,6 +11,7 @@ from millpond.testing.coroutines import (
     CoroutineTests,
     CoroutineWorkerTests,
 )
+from millpond.testing.costs import CostTests
 from millpond.testing.deaths import DeathTests, IdleDeathTests
 from millpond.testing.endings import AbandonedPoolTests, StubbornWorkerTests
 from millpond.testing.failures import AbortTests, ErrorTests
@@ -37,6 +38,7 @@ from millpond.testing.surroundings import SurroundingsTests
 class BackendTests(
     CallTests, MapTests, ErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
     LifecycleTests, OptionTests, RetryTests, OnErrorTests, SeedTests, ProgressTests, LoggingTests,
+    CostTests,
 ):  # fmt: skip
     """For any backend."""
 

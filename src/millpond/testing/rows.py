@@ -225,3 +225,9 @@ class SlowToImport(LoadsSlowly):
 
 def _load_slowly(seconds: float) -> SlowToImport:
     return SlowToImport(tasks.sleep_for(seconds))
+
+
+def write_line(path: str, x: object) -> None:
+    """Append a line to the file."""
+    with open(path, "a", encoding="ascii") as file:
+        file.write(f"{x}\n")

@@ -131,6 +131,10 @@ class SimulatedJob:
 
     style = MAP
     apart = False
+    reordered = False
+
+    def place(self, index: int) -> int:
+        return index
 
     def __init__(
         self, number: int, grain: int, plain: bool, encode: Callable[[Any], Any], limits: Limits

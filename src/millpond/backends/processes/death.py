@@ -33,7 +33,12 @@ class Death:
             f"while {self.phase}{' of' * (self.phase != 'running')} {describe_task(work, index)}"
         )
         return _died(
-            message, self._words, pid=self.pid, exitcode=self.exitcode, phase=self.phase, task=index
+            message,
+            self._words,
+            pid=self.pid,
+            exitcode=self.exitcode,
+            phase=self.phase,
+            task=work.place(index),
         )
 
     def bystander(self, work: Work, index: int) -> errors.WorkerDied:
@@ -41,7 +46,7 @@ class Death:
         return bystander(
             f"worker {self.pid} {errors.describe_exit(self.exitcode)} while it ran another coroutine "
             f"beside {describe_task(work, index)}",
-            self.pid, self.exitcode, index, self._words,
+            self.pid, self.exitcode, work.place(index), self._words,
         )  # fmt: skip
 
 
@@ -72,7 +77,7 @@ class Late:
         return bystander(
             f"{describe_task(work, index)} was lost: another coroutine blocked its event loop longer than "
             f"{self._limit:g} s, and the worker was killed",
-            None, None, index,
+            None, None, work.place(index),
         )  # fmt: skip
 
 
@@ -83,7 +88,7 @@ class Unwanted:
         """What tasks of that slice get that cannot run again."""
         return errors.WorkerDied(
             f"{describe_task(work, index)} was lost: a task that ran with it was cancelled",
-            phase="running", task=index, blamed=False,
+            phase="running", task=work.place(index), blamed=False,
         )  # fmt: skip
 
     bystander = error

@@ -31,7 +31,7 @@ def describe_task(work: Work, index: int) -> str:
         shown = errors.escape(_arguments(work.style, argument))
     except BaseException as failure:
         shown = f"<argument without a repr: {type(failure).__name__}>"
-    return f"task {index} of {name}({shown})"
+    return f"task {work.place(index)} of {name}({shown})"
 
 
 def _arguments(style: int, argument: Any) -> str:

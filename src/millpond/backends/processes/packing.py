@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from millpond.backends.base import Work
@@ -38,6 +38,16 @@ def encoded_call(payload: Any) -> Any:
     return encode_call(payload, {}, True) if type(payload) is tuple else payload
 
 
+def _one_by_one(work: Sequence[tuple[Work, Span]]) -> Iterator[tuple[Work, Span]]:
+    """The same work, each task of a reordered job a part of its own, since it has to tell its place."""
+    for job, span in work:
+        if job.reordered:
+            for index in range(span.start, span.stop):
+                yield job, Span(span.job, index, index + 1)
+        else:
+            yield job, span
+
+
 class ProcessPacking:
     """``main_importable``: workers have this process's ``__main__``."""
 
@@ -69,6 +79,8 @@ class ProcessPacking:
         self, known: set[int], work: Sequence[tuple[Work, Span]]
     ) -> tuple[list[Buffer], list[Loan]]:
         """A chunk as the body of a frame, and what it lends; ``known``: jobs whose function the worker has."""
+        if any(job.reordered for job, _ in work):
+            work = list(_one_by_one(work))
         parts = [self._part(known, job, span) for job, span in work]
         parcels: list[Parcel] = []
         try:
@@ -101,7 +113,8 @@ class ProcessPacking:
         if job.id not in known:
             known.add(job.id)
             function = job.function
-        return Part(job.id, job.style, span.start, job.slice, function, plain, blobs)
+        first = job.place(span.start) if job.reordered else span.start
+        return Part(job.id, job.style, first, job.slice, function, plain, blobs)
 
     def _taken_apart(self, job: Work, part: Part) -> Part:
         """The part with a pickle for each argument, unless all are as plain as can be."""
