@@ -21,13 +21,13 @@ MINUTES ?= 20
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 CODE := $(wildcard src tests examples benchmarks)
-SYSTEM_PROGRAMS := tmux
+SYSTEM_PROGRAMS := tmux strace
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench bench-peers third-party \
+.PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench bench-peers growth third-party \
 	stress stress-short soak faults check install clean
 
 help:
@@ -85,6 +85,10 @@ bench: $(VENV)/.has-bench
 	$(RUN) -m benchmarks --write docs/benchmarks $(BENCH)
 
 bench-peers: $(VENV)/.has-peers
+
+# What a task costs the caller, counted: fails where it grew by more than 15 % over benchmarks/growth.json.
+growth: $(VENV)/.has-test system-programs
+	$(RUN) -m benchmarks.growth
 
 check: lint format-check types imports sizes test test-system
 
