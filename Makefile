@@ -5,6 +5,7 @@
 #   make check     all that CI checks on one interpreter make test-system  what needs more than Python
 #   make bench     the benchmarks                        make third-party  programs of others on millpond
 #   make stress    2,700 deaths, one at each point       make stress-short some of them, and all faults once
+#   make simulate  a million deaths in a simulated world make fuzz         any bytes for the parser of frames
 #   make soak      an hour of kills under load           make faults       the fault table of docs/reliability.md
 #
 # PYTHON=...  the interpreter (3.11 or newer)            VENV=...   where it is installed
@@ -17,6 +18,8 @@ VENV ?= .venv
 TESTS ?=
 BENCH ?=
 MINUTES ?= 20
+DEATHS ?= 1000000
+SECONDS ?= 60
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
@@ -28,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench bench-peers growth third-party \
-	stress stress-short soak faults check install clean
+	simulate stress stress-short soak faults fuzz check install clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -64,6 +67,13 @@ imports: $(VENV)/.has-test
 
 sizes: $(VENV)/.has-test
 	$(RUN) -m pytest -q tests/architecture/test_sizes.py tests/architecture/test_words.py
+
+# Pools in a simulated world, until so many workers have died in it.
+simulate: $(VENV)/.has-test
+	$(RUN) -m tests.simulate --deaths $(DEATHS)
+
+fuzz: $(VENV)/.has-fuzz
+	$(RUN) -m tests.fuzz $(SECONDS)
 
 # Faults placed in whole pools, and judged from outside: docs/reliability.md.
 stress: $(VENV)/.has-test
