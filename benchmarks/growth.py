@@ -1,9 +1,9 @@
 """What a task costs the caller, counted and not timed: ``python -m benchmarks.growth [--record]``.
 
 Bytecodes of millpond's own code in the caller's process, for each task: on the submit path up to where the call
-waits for a worker, and from there to its result, for calls and for a map; in the simulated world, where each run is
-the same. And system calls of a real pool, by strace: those that a round trip needs, less the looks of one who waits
-without sleeping, whose number is chance.
+waits for a worker, and from there to its result, for calls and for a map; in the simulated world, where each
+run is the same. And system calls of a real pool, by strace: those that a round trip needs, less the looks of
+one who waits without sleeping, whose number is chance.
 
 Fails if a figure is more than 15 % over the recorded one, in ``growth.json``.
 """

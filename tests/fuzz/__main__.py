@@ -1,8 +1,9 @@
 """``python -m tests.fuzz SECONDS``: bytes guided by coverage for what reads a worker's channel (atheris).
 
-The first byte says into which pieces the others are cut, and whether they come in place. The parser gives frames
-or raises ProtocolError, and holds no more memory than the cap; what a sandboxed worker's frame holds is translated,
-or refused as well. Anything else ends the run with the bytes that did it. Needs ``pip install 'millpond[fuzz]'``.
+The first byte says into which pieces the others are cut, and whether they come in place. The parser gives
+frames or raises ProtocolError, and holds no more memory than the cap; what a sandboxed worker's frame holds is
+translated, or refused as well. Anything else ends the run with the bytes that did it. Needs ``pip install
+'millpond[fuzz]'``.
 """
 
 from __future__ import annotations
