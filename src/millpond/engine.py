@@ -25,9 +25,10 @@ from millpond.backends.base import Backend
 from millpond.core.events import Opened, Repopulated
 from millpond.core.policy import Policy
 from millpond.driver import Driver
-from millpond.job import Call, CallStream, Job, Receiver, StreamJob
+from millpond.job import Call, CallStream, Job, Receiver
 from millpond.life import Life
 from millpond.parking import Flag
+from millpond.streams import StreamJob
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from millpond import awaiting
 from millpond.inputs import SIZE
-from millpond.job import StreamJob
 from millpond.parking import Parking
+from millpond.streams import StreamJob
 from millpond.worker.codec import GONE
 from millpond.worker.outcome import PLAIN
 from millpond.worker.parcels import Parcel

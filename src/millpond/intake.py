@@ -13,8 +13,9 @@ from typing import Any, Final, Protocol
 from millpond.backends.base import Backend
 from millpond.core.events import Cancelled, Dropped, Event, Forgotten, Submitted
 from millpond.core.scheduler import Scheduler
-from millpond.job import Call, CallStream, Job, MapJob, Receiver, StreamJob
+from millpond.job import Call, CallStream, Job, MapJob, Receiver
 from millpond.jobs import Jobs
+from millpond.streams import StreamJob
 
 MOMENT: Final = 0.0005
 """Seconds for which more is awaited, where much comes in."""

@@ -15,7 +15,7 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from millpond import awaiting, errors
-from millpond.job import InputError, StreamJob, weight
+from millpond.streams import InputError, StreamJob, weight
 from millpond.worker.outcome import take
 
 if TYPE_CHECKING:

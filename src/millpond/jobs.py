@@ -7,7 +7,8 @@ from typing import Any
 
 from millpond.core.commands import Span
 from millpond.core.events import JobId
-from millpond.job import Job, StreamJob
+from millpond.job import Job
+from millpond.streams import StreamJob
 
 
 class Jobs:

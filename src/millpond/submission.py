@@ -21,9 +21,10 @@ from millpond.engine import Engine
 from millpond.errors import CannotKill
 from millpond.feeding import feed, is_async
 from millpond.iterators import IMapIterator
-from millpond.job import CallStream, Job, MapJob, ReorderedJob, StreamJob
+from millpond.job import CallStream, Job, MapJob, ReorderedJob
 from millpond.options import NONE, Options, parse
 from millpond.results import AsyncResult, MapResult
+from millpond.streams import StreamJob
 from millpond.worker.codec import CALL, MAP
 from millpond.worker.conduct import Conduct, Conducted, is_coroutine_function, name_of
 from millpond.worker.outcome import Error

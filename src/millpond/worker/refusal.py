@@ -63,24 +63,22 @@ class _Search:
 def _parts(value: Any) -> Iterator[tuple[str, object]]:
     """What a value is made of, each with how one gets there."""
     if isinstance(value, dict):
-        for key, part in list(value.items()):
-            yield f"[{key!r:.40}]", part
+        yield from ((f"[{key!r:.40}]", part) for key, part in list(value.items()))
     elif isinstance(value, list | tuple):
-        for index, part in enumerate(value):
-            yield f"[{index}]", part
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
     elif isinstance(value, set | frozenset):
-        for part in list(value):
-            yield "{...}", part
+        yield from (("{...}", part) for part in list(value))
     elif type(value) is partial:
         yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
-    elif getattr(value, "__self__", None) is not None and callable(value):
+    elif callable(value) and getattr(value, "__self__", None) is not None:
         yield ".__self__", value.__self__
-    for name, part in list(getattr(value, "__dict__", {}).items()):
-        yield f".{name}", part
-    for kind in type(value).__mro__:
-        for name in _slots(kind):
-            if hasattr(value, name):
-                yield f".{name}", getattr(value, name)
+    attributes = getattr(value, "__dict__", {}) | _in_slots(value)
+    yield from ((f".{name}", part) for name, part in attributes.items())
+
+
+def _in_slots(value: object) -> dict[str, object]:
+    names = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _slots(kind: type) -> tuple[str, ...]:
