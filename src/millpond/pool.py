@@ -52,8 +52,10 @@ class Pool(AsyncContext):
     ``cpus``: True, or CPUs for the workers to be pinned to: the i-th entry, a number or several, is for the i-th
     worker. ``blas_threads``: threads of BLAS and OpenMP libraries in a worker (default: its share of the CPUs, or
     1 in a sandbox; 0: they are left alone). ``sandbox``: True, ``"require"`` or a ``Sandbox``: workers can do
-    little beyond computing, and what they send is not unpickled (``info()`` says what was applied). All other
-    arguments are the tasks' default options: see ``TaskOptions``.
+    little beyond computing, and what they send is not unpickled (``info()`` says what was applied).
+    ``at_most_once``: no task ever runs twice, but where ``retries=`` asks for it; short tasks are then answered
+    one by one, which costs about 10 us each, and not several at a time. All other arguments are the tasks'
+    default options: see ``TaskOptions``.
 
     Raises ValueError or TypeError for arguments that make no sense, OSError if no process can be started,
     SandboxError if a sandbox is required that cannot be had.
@@ -75,6 +77,7 @@ class Pool(AsyncContext):
         cpus: Any = None,
         blas_threads: int | None = None,
         sandbox: bool | Literal["require"] | Sandbox | None = None,
+        at_most_once: bool = False,
         **options: Unpack[TaskOptions],
     ) -> None:
         registry.check_may_start()
@@ -83,10 +86,11 @@ class Pool(AsyncContext):
         check_options(maxtasksperchild, initializer)
         start = starting(context, start_method)
         defaults = parse(NONE, options)
-        staff = Staff(self._processes, cpus, blas_threads)
+        staff = Staff(self._processes, cpus, blas_threads, at_most_once)
         self._choice = registry.choose(backend, start, initializer, tuple(initargs), staff, sandbox)
         self._backend = self._choice.backend
-        policy = Policy(self._processes, maxtasksperchild, cpus=self._choice.usable)
+        usable = self._choice.usable
+        policy = Policy(self._processes, maxtasksperchild, at_most_once, cpus=usable)
         self._engine = Engine(policy, self._backend, attended=self._choice.attended)
         self._submission = Submission(self._engine, self._backend.packing, policy, defaults)
         self._finalizer = util.Finalize(

@@ -21,6 +21,7 @@ class Staff(NamedTuple):
     workers: int
     cpus: Any = None
     blas_threads: int | None = None
+    at_most_once: bool = False
 
 
 def places(staff: Staff) -> list[Place]:

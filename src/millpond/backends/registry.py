@@ -68,7 +68,7 @@ def choose(
     sandbox: Any = None,
 ) -> Choice:
     """Make the backend that was asked for. Raises ValueError for a name that there is not."""
-    settings = Settings(initializer, initargs)
+    settings = Settings(initializer, initargs, staff.at_most_once)
     if sandbox:
         from millpond.worker.sandbox import ordered
 

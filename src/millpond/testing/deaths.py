@@ -203,6 +203,15 @@ class IdleDeathTests(Suite):
         assert len(got) + lost == 3000
         assert got == sorted(set(got))
 
+    def test_where_once_is_the_most_no_task_runs_twice(self, tmp_path: Path) -> None:
+        journal = tmp_path / "journal"
+        given = [(str(journal), x, 1500) for x in range(3000)]
+        with self.make_pool(2, at_most_once=True) as pool:
+            got: list[Any] = pool.starmap(rows.write_line_and_die_on, given, on_error="return")
+        failed = [x for x, value in enumerate(got) if isinstance(value, errors.WorkerDied)]
+        assert failed == [1500]
+        assert sorted(map(int, journal.read_text().split())) == list(range(3000))
+
     def test_a_task_that_closes_every_fd_costs_its_worker_only(self, pool: Pool) -> None:
         with pytest.raises(errors.MillpondError):
             pool.apply(tasks.close_all_fds)
