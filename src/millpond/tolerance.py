@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from millpond.job import ABSENT, MapJob, errors_in
-from millpond.worker.outcome import Error, take
+from millpond.worker.outcome import Boxed, Error, take
 
 LENIENT: Final = ("return", "skip")
 """With these, a call does not fail because a task does."""
@@ -35,6 +35,11 @@ def value_of_map(outcome: MapJob | Error, on_error: str | None) -> Any:
     job = outcome
     if job.plain:
         return job.outcomes
+    if not job.failed:
+        try:
+            return [entry.open() if isinstance(entry, Boxed) else entry for entry in job.outcomes]
+        except Exception:
+            pass  # one cannot be unpickled: find out which
     values: dict[int, Any] = {}
     first: Exception | None = None
     for index, entry in enumerate(job.outcomes):

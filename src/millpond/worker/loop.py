@@ -83,6 +83,7 @@ class Worker:
         self._settings = settings
         self._functions: dict[int, Any] = {}
         self._seq = 0  # of the next task
+        self._lately = -1, 1  # the job whose tasks ran in slices, and the size of the next one
         self._retry_on: tuple[type[BaseException], ...] = ()  # of the part that is being run
         self._receive = channel.receive
         self._wire = settings.wire  # how outcomes travel
@@ -255,7 +256,10 @@ class Worker:
         assert items is not None
         source = iter(items)
         outputs = map(function, source) if part.style == MAP else starmap(function, source)
-        index, count, size = 0, len(items), 1
+        index, count = 0, len(items)
+        job, size = self._lately
+        if job != part.job:
+            size = 1
         while index < count:
             edge = part.slice - (part.first + index) % part.slice
             size = min(size, count - index, edge, MOST, self._free_ahead())
@@ -276,6 +280,7 @@ class Worker:
             size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
             if took > SHORT * done:
                 size = 1  # a task that is longer than sending its outcome is answered by itself
+            self._lately = part.job, size
 
     def _free_ahead(self) -> int:
         """How many tasks may begin before one that was taken back; a slice must not reach into it."""
