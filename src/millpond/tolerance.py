@@ -35,11 +35,9 @@ def value_of_map(outcome: MapJob | Error, on_error: str | None) -> Any:
     job = outcome
     if job.plain:
         return job.outcomes
-    if not job.failed:
-        try:
-            return [entry.open() if isinstance(entry, Boxed) else entry for entry in job.outcomes]
-        except Exception:
-            pass  # one cannot be unpickled: find out which
+    opened = None if job.failed else _opened(job.outcomes)
+    if opened is not None:
+        return opened
     values: dict[int, Any] = {}
     first: Exception | None = None
     for index, entry in enumerate(job.outcomes):
@@ -57,6 +55,14 @@ def value_of_map(outcome: MapJob | Error, on_error: str | None) -> Any:
     if on_error is not None:
         _add_partial(first, values)
     raise first
+
+
+def _opened(outcomes: list[Any]) -> list[Any] | None:
+    """All values; None if one of them cannot be unpickled."""
+    try:
+        return [entry.open() if isinstance(entry, Boxed) else entry for entry in outcomes]
+    except Exception:
+        return None
 
 
 def has_error(outcomes: list[Any]) -> bool:
