@@ -84,19 +84,3 @@ def test_here() -> None:
     found = memory.look()
     assert found is not None
     assert 0 < found.spare <= found.total
-
-
-def test_kills_and_the_peak_of_the_tightest_group(root: Path) -> None:
-    assert memory.kills(str(root)) == 0
-    assert memory.peak(str(root)) == Memory(1000 << 10, 600 << 10)
-    memory.groups.cache_clear()
-    unified(root)
-    limit, use = "memory__max", "memory__current"
-    group(root, "sys/fs/cgroup/a", **{limit: "500000", use: "1", "memory__peak": "400000\n"})
-    group(
-        root,
-        "sys/fs/cgroup/a/b",
-        **{limit: "max", use: "1", "memory__events": "oom 5\noom_kill 3\n"},
-    )
-    assert memory.kills(str(root)) == 3
-    assert memory.peak(str(root)) == Memory(500_000, 100_000)

@@ -15,9 +15,6 @@ _NAMES = {
     2: ("memory.max", "memory.current", "inactive_file"),
 }
 
-_PEAKS = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
-_COUNTS = {1: "memory.oom_control", 2: "memory.events"}
-
 
 class Memory(NamedTuple):
     """Bytes."""
@@ -33,26 +30,6 @@ def look(root: str = "/") -> Memory | None:
         group = _of_group(root, version, folder, found)
         if group is not None and (found is None or group.spare < found.spare):
             found = group
-    return found
-
-
-def kills(root: str = "/") -> int:
-    """How many processes the kernel has killed for want of memory in this process's cgroups, as far as it says."""
-    counted = 0
-    for version, folder in groups(root):
-        text = cpus.read(root, f"{folder}/{_COUNTS[version]}")
-        counted = max(counted, _fields(text).get("oom_kill", 0))
-    return counted
-
-
-def peak(root: str = "/") -> Memory | None:
-    """The tightest limit, and what was spare when most was in use; of the machine, what is spare now."""
-    found = machine = _of_machine(cpus.read(root, "/proc/meminfo"))
-    for version, folder in groups(root):
-        group = _of_group(root, version, folder, machine)
-        used = cpus.read(root, f"{folder}/{_PEAKS[version]}").strip()
-        if group is not None and used.isdigit() and (found is None or group.total < found.total):
-            found = Memory(group.total, max(group.total - int(used), 0))
     return found
 
 

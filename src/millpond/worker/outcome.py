@@ -17,7 +17,6 @@ from millpond.worker.borrower import Borrower
 from millpond.worker.frames import Buffer
 from millpond.worker.parcels import PROTOCOL as PROTOCOL
 from millpond.worker.parcels import Aside, Parcel, dump, lay, open_parcel, parcel
-from millpond.worker.refusal import explain
 from millpond.worker.segments import BODY
 
 PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None), str, bytes})
@@ -153,7 +152,6 @@ def seal_value(value: object) -> Sealed:
         aside: Aside = []
         return Sealed(VALUE, parcel(dump(value, aside), aside, put))
     except BaseException as refusal:  # a pickling hook may raise anything
-        explain(refusal, value, "the result", dump)
         return _refused(refusal, value, "")
 
 
@@ -168,7 +166,6 @@ def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
     try:
         inner = dump(exception)
     except BaseException as refusal:
-        explain(refusal, exception, "the exception", dump)
         return _refused(refusal, exception, text)
     return Sealed(ERROR, _plain(type(exception).__name__, _text(exception), text, inner))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 import weakref
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from millpond.backends.processes.packing import ProcessPacking, encoded_call
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.errors import ProtocolError
-from millpond.worker import frames, last_words, memory
+from millpond.worker import frames, last_words
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
@@ -64,7 +63,6 @@ class ProcessBackend:
         self._children: dict[WorkerId, Child] = {}
         self._reports: list[Report] = []
         self._now = time.monotonic_ns
-        self._kills = memory.kills()  # for want of memory, so far
         self._distrusts = settings.sandbox is not None
         self._arena = arena.join()
         # Other pools' arguments are in the file, too: who is not trusted does not get it.
@@ -250,7 +248,7 @@ class ProcessBackend:
             first, stop, reach = sandboxed().where(child)
         pid, status = child.process.pid, child.exit_status()
         words = last_words.read(child.slate, status)
-        detail: Any = child.condemned or Death(pid, status, phase, words, self._want(status))
+        detail: Any = child.condemned or Death(pid, status, phase, words)
         if child.broken is not None:
             detail = Broken(pid, child.broken)
         if not child.ready:
@@ -260,13 +258,6 @@ class ProcessBackend:
         self._reports.append(Report(event))
         child.close()
         child.process.join(0)  # multiprocessing's list of children lets go of it
-
-    def _want(self, status: int | None) -> memory.Memory | None:
-        """How much memory there is, if a worker that ended so was killed for want of it."""
-        if status != -signal.SIGKILL:
-            return None
-        before, self._kills = self._kills, memory.kills()
-        return memory.peak() if self._kills > before else None
 
     # The end --------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from millpond import errors
 from millpond.backends.base import Work
 from millpond.backends.processes.description import describe_task
 from millpond.worker.last_words import LastWords
-from millpond.worker.memory import Memory
 from millpond.worker.outcome import rebuild_error
 from millpond.worker.slate import PHASES
 
@@ -20,14 +19,8 @@ class Death:
     """A worker ended while it was in a task."""
 
     def __init__(
-        self,
-        pid: int | None,
-        exitcode: int | None,
-        phase: int,
-        words: LastWords = _NO_WORDS,
-        memory: Memory | None = None,
+        self, pid: int | None, exitcode: int | None, phase: int, words: LastWords = _NO_WORDS
     ) -> None:
-        self._memory = memory  # what there was, if it was killed for want of it
         self.pid = pid
         self.exitcode = exitcode
         self.phase = PHASES[phase]
@@ -36,7 +29,7 @@ class Death:
     def error(self, work: Work, index: int) -> errors.WorkerDied:
         """What the caller of the task gets."""
         message = (
-            f"worker {self.pid} {errors.describe_exit(self.exitcode)}{self._want()} before returning, "
+            f"worker {self.pid} {errors.describe_exit(self.exitcode)} before returning, "
             f"while {self.phase}{' of' * (self.phase != 'running')} {describe_task(work, index)}"
         )
         return _died(
@@ -47,13 +40,6 @@ class Death:
             phase=self.phase,
             task=work.place(index),
         )
-
-    def _want(self) -> str:
-        if self._memory is None:
-            return ""
-        total, spare = self._memory
-        used = (total - spare) / 1e6
-        return f", out of memory ({used:,.0f} MB used of {total / 1e6:,.0f} MB that there are),"
 
     def bystander(self, work: Work, index: int) -> errors.WorkerDied:
         """What the caller of another coroutine that it had begun gets."""

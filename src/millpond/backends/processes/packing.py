@@ -22,7 +22,6 @@ from millpond.worker.frames import Buffer
 from millpond.worker.lending import Loan
 from millpond.worker.outcome import PLAIN, SMALL, NotTogether, is_large
 from millpond.worker.parcels import Parcel, Put, dump, lay
-from millpond.worker.refusal import explain
 
 _FEW = 8
 """Plain arguments that are looked at one by one, at most."""
@@ -68,19 +67,13 @@ class ProcessPacking:
 
     def argument(self, style: int, argument: Any) -> Any:
         """Encoded, so that it is what it was at the call; a call's plain arguments are kept as they are."""
-        plain = style == CALL and not argument[1] and all_plain(argument[0])
-        if plain:
-            return argument[0]
-        try:
+        if style != CALL:
             packed = encode_argument(argument, self._main_importable, self._put)
-        except Exception as refusal:
-            value = {**dict(enumerate(argument[0])), **argument[1]} if style == CALL else argument
-            explain(refusal, value, "arguments" if style == CALL else "the argument", self._dump)
-            raise
-        return packed if style == CALL or type(packed) is Parcel else Encoded(packed)
-
-    def _dump(self, value: Any) -> object:
-        return encode_argument(value, self._main_importable)
+            return packed if type(packed) is Parcel else Encoded(packed)
+        args, kwds = argument
+        if not kwds and all_plain(args):
+            return args
+        return encode_argument(argument, self._main_importable, self._put)
 
     def chunk(
         self, known: set[int], work: Sequence[tuple[Work, Span]]
@@ -164,6 +157,5 @@ class ProcessPacking:
                 return self._laid(item)
             return encode_argument(item, self._main_importable, self._put)
         except BaseException as refusal:  # a pickling hook may raise anything
-            explain(refusal, item, "the argument", self._dump)
             job.refuse(index, refusal)
             return None
