@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from millpond import Pool, errors
+from millpond import Pool, errors, get_context
 from millpond.backends.processes.out_of_memory import Kills
 from millpond.worker import records
 
@@ -293,6 +293,11 @@ CASES = {
         "either: function 'draw', its global variable 'LOCK': cannot pickle '_thread.lock' object. A worker "
         "imports from the sys.path that the program had when the worker was started: change that before the "
         "pool is made, or set PYTHONPATH.",
+    ),
+    "an argument of a process cannot be pickled": Case(
+        lambda _: get_context("spawn").Process(target=fetch, args=(1, {"a": Config()})).start(),
+        TypeError,
+        "argument 'more'[0]['a'].session.lock: cannot pickle '_thread.lock' object",
     ),
     "the initializer raises": Case(
         of_initializer(refuse_to_begin),

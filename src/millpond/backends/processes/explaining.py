@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from millpond.backends.base import Work
-from millpond.worker.codec import CALL, STAR, encode_argument, encode_by_value
+from millpond.worker.codec import CALL, STAR
 from millpond.worker.conduct import Conducted, name_of
-from millpond.worker.refusals import argument_name, explained
+from millpond.worker.refusals import Dump, argument_name, explained
 
 
-def function(refusal: BaseException, function: Any, main_importable: bool) -> BaseException:
+def function(refusal: BaseException, function: Any, dump: Dump) -> BaseException:
     """The refusal of a function, which may hold objects, or use them."""
     function = _bare(function)
-    dump = partial(encode_argument, main_importable=main_importable)
     return explained(refusal, f"function {name_of(function)!r}", function, dump)
 
 
-def by_value(refusal: BaseException, function: Any) -> BaseException:
-    """The refusal of a function that was to be sent with all of its module that it uses."""
-    function = _bare(function)
-    return explained(refusal, f"function {name_of(function)!r}", function, encode_by_value)
-
-
 def argument(
-    refusal: BaseException,
-    style: int,
-    argument: Any,
-    function: Any,
-    main_importable: bool,
-    more: str = "",
+    refusal: BaseException, style: int, argument: Any, function: Any, dump: Dump, more: str = ""
 ) -> BaseException:
     """The refusal of what a function is to be called with; ``more`` is said behind it."""
-    dump = partial(encode_argument, main_importable=main_importable)
     for name, value in _named(style, argument, _bare(function)):
         named = explained(refusal, name, value, dump, more=more)
         if named is not refusal:
@@ -42,16 +28,21 @@ def argument(
     return refusal
 
 
-def task(
-    refusal: BaseException, work: Work, index: int, item: Any, main_importable: bool
-) -> BaseException:
+def task(refusal: BaseException, work: Work, index: int, item: Any, dump: Dump) -> BaseException:
     """The refusal of a task's argument. Raises nothing, whatever pickling hooks raise."""
     function = getattr(work, "source", None)
     more = f" of task {work.place(index)}"
     try:
-        return argument(refusal, work.style, item, function, main_importable, more)
+        return argument(refusal, work.style, item, function, dump, more)
     except BaseException:
         return refusal
+
+
+def process(refusal: BaseException, process_obj: Any, dump: Dump) -> BaseException:
+    """The refusal of a process: of its target, or of what that is to be called with."""
+    target, call = process_obj._target, (process_obj._args, process_obj._kwargs)
+    named = argument(refusal, CALL, call, target, dump)
+    return function(refusal, target, dump) if named is refusal and target is not None else named
 
 
 def _bare(function: Any) -> Any:

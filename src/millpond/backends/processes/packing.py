@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from millpond.backends.base import Work
@@ -54,6 +55,7 @@ class ProcessPacking:
     def __init__(self, main_importable: bool, put: Put | None = None) -> None:
         self._main_importable = main_importable
         self._put = put
+        self._dump = partial(encode_argument, main_importable=main_importable)
         self.large: set[int] = set()  # jobs whose plain arguments are each a blob, too
 
     def keeps(self, function: Any) -> bool:
@@ -63,13 +65,13 @@ class ProcessPacking:
         try:
             return encode_argument(function, self._main_importable, self._put)
         except Exception as refusal:
-            raise _explaining().function(refusal, function, self._main_importable) from None
+            raise _explaining().function(refusal, function, self._dump) from None
 
     def by_value(self, function: Any) -> bytes | Parcel:
         try:
             return encode_by_value(function, self._put)
         except Exception as refusal:
-            raise _explaining().by_value(refusal, function) from None
+            raise _explaining().function(refusal, function, encode_by_value) from None
 
     def argument(self, style: int, argument: Any, function: Any = None) -> Any:
         """Encoded, so that it is what it was at the call; a call's plain arguments are kept as they are.
@@ -81,9 +83,7 @@ class ProcessPacking:
         try:
             packed = encode_argument(argument, self._main_importable, self._put)
         except Exception as refusal:
-            raise _explaining().argument(
-                refusal, style, argument, function, self._main_importable
-            ) from None
+            raise _explaining().argument(refusal, style, argument, function, self._dump) from None
         return packed if style == CALL or type(packed) is Parcel else Encoded(packed)
 
     def chunk(
@@ -168,7 +168,7 @@ class ProcessPacking:
                 return self._laid(item)
             return encode_argument(item, self._main_importable, self._put)
         except BaseException as refusal:  # a pickling hook may raise anything
-            job.refuse(index, _explaining().task(refusal, job, index, item, self._main_importable))
+            job.refuse(index, _explaining().task(refusal, job, index, item, self._dump))
             return None
 
 
