@@ -32,7 +32,7 @@ from millpond.core.scheduler import Scheduler
 from millpond.intake import MOMENT, Intake
 from millpond.job import Job
 from millpond.jobs import Jobs
-from millpond.worker.outcome import MISSING, Error, Mixed, Sealed
+from millpond.worker.outcome import MISSING, Error, Mixed, Sealed, rebuild_error
 
 _FLOOD = 4
 """Calls that come in together from which on more of them are expected at once."""
@@ -224,9 +224,11 @@ class Driver:
         job = self.jobs.get(number)
         if job is None:
             return
-        if type(batch[0]) is Sealed and batch[0].tag == MISSING and start not in job.missed:
-            self._missed.append((job, start, start + len(batch)))
-            return
+        if type(batch[0]) is Sealed and batch[0].tag == MISSING:
+            if start not in job.missed:
+                self._missed.append((job, start, start + len(batch)))
+                return
+            batch = Mixed([_absent(outcome, job) for outcome in batch])
         self.jobs.settle(job, start, batch)
         self.intake.look_at(job)
 
@@ -235,11 +237,24 @@ class Driver:
         if not job.missed:
             try:
                 job.function = self.backend.packing.by_value(job.source)
-            except Exception:
-                pass  # then it stays what it is, and the next answer is the error
+            except (
+                Exception
+            ) as refusal:  # then it stays what it is, and the next answer is the error
+                job.unsendable = str(refusal)
         job.missed.update(range(start, stop))
         self.backend.forget(job)
         self.step(Requeued(job.id, start, stop))
+
+
+def _absent(outcome: Any, job: Job) -> Any:
+    """An outcome; where it says that a worker cannot load the job's function, one that says what to do."""
+    if type(outcome) is not Sealed or outcome.tag != MISSING:
+        return outcome
+    from millpond.worker.refusals import absence
+
+    error: Any = rebuild_error(MISSING, outcome.data)
+    error.args = (absence(job.name, error.type_name, error.text, job.unsendable),)
+    return Error(error)
 
 
 def _nothing() -> None:

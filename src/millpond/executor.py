@@ -166,7 +166,9 @@ class PoolExecutor(Executor):
     def _entry(self, future: PoolFuture[Any], stream: Callable[[], CallStream], *call: Any) -> Any:
         """What the engine takes, or the error of pickling it."""
         try:
-            return stream(), lambda: future, self._pool._submission.packing.argument(CALL, call)
+            calls = stream()
+            packing = self._pool._submission.packing
+            return calls, lambda: future, packing.argument(CALL, call, calls.source)
         except Exception as error:
             return Error(error)
 

@@ -59,6 +59,7 @@ class Job:
         self.unit = unit
         self.source: Any = None  # the function itself
         self.missed: set[int] = set()  # tasks that met a worker without it, and were sent again
+        self.unsendable = ""  # why the function could not be sent by value either
         self.shared = False  # kept when it is over, for more to come
         self._refused: dict[int, BaseException] = {}
 

@@ -76,7 +76,7 @@ class Submission:
             options = self._options(given)
         result: AsyncResult[Any] = AsyncResult(self.engine, pool, *callbacks or _SILENT)
         try:
-            payload = self.packing.argument(CALL, (tuple(args), dict(kwds)))
+            payload = self.packing.argument(CALL, (tuple(args), dict(kwds)), func)
             stream = self.stream(func, options)
         except Exception as error:
             result.settle(Error(error))
@@ -190,7 +190,7 @@ class Submission:
         feed(
             job,
             iterable,
-            partial(self.packing.argument, MAP),
+            partial(self.packing.argument, MAP, function=func),
             engine.ring,
             threaded=engine.attended,
         )

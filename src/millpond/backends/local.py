@@ -23,7 +23,7 @@ class LocalPacking:
     def function(self, function: Any) -> Any:
         return function
 
-    def argument(self, style: int, argument: Any) -> Any:
+    def argument(self, style: int, argument: Any, function: Any = None) -> Any:
         return argument
 
     def by_value(self, function: Any) -> Any:

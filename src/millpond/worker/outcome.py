@@ -160,6 +160,10 @@ def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
     trace = exception.__traceback__
     for _ in range(skip):
         trace = trace.tb_next if trace is not None else None
+    if isinstance(exception, MemoryError):
+        from millpond.worker import memory_limit
+
+        memory_limit.note(exception)
     text = format_trace(exception, trace)
     if not isinstance(exception, Exception):
         return Sealed(ABORTED, _plain(type(exception).__name__, _text(exception), text))
@@ -305,10 +309,20 @@ def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
 def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:
     of_error = isinstance(value, BaseException)
     name, text = (type(value).__name__, _text(value)) if of_error else ("", "")
+    refusal = _explained(refusal, "exception" if of_error else "result", value)
     inner = pickle.dumps((_repr(refusal), _repr(value), of_error))
     if not trace:
         trace = format_trace(refusal, refusal.__traceback__)
     return Sealed(REFUSED, _plain(name, text, trace, inner))
+
+
+def _explained(refusal: BaseException, whole: str, value: object) -> BaseException:
+    from millpond.worker.refusals import explained
+
+    try:
+        return explained(refusal, whole, value, lambda part: dump(part, []), bare=False)
+    except BaseException:  # a pickling hook may raise anything, and another time another thing
+        return refusal
 
 
 def _refusal(

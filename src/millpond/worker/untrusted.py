@@ -13,7 +13,7 @@ import pickle
 from typing import Any, Final
 
 from millpond.errors import ProtocolError, escape, escape_lines
-from millpond.worker import frames, outcome, records
+from millpond.worker import frames, memory_limit, outcome, records
 from millpond.worker.fixed_codec import decode, encode
 from millpond.worker.frames import Buffer, Frame
 from millpond.worker.outcome import (
@@ -96,7 +96,10 @@ def pack_record(record: logging.LogRecord) -> bytes:
 
 
 def _described(exception: BaseException, trace: Any) -> tuple[str, str, str]:
-    return type(exception).__name__, outcome._text(exception), format_trace(exception, trace)
+    text = outcome._text(exception)
+    if isinstance(exception, MemoryError):
+        text = "; ".join(filter(None, (text, memory_limit.told())))
+    return type(exception).__name__, text, format_trace(exception, trace)
 
 
 def _sealed(tag: int, *texts: str) -> Sealed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 import weakref
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from millpond.backends.processes.child import Child
 from millpond.backends.processes.death import Broken, Death, Late, StartFailure, Unwanted
 from millpond.backends.processes.ending import end_all
 from millpond.backends.processes.lookout import Lookout
+from millpond.backends.processes.out_of_memory import Kills
 from millpond.backends.processes.packing import ProcessPacking, encoded_call
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
@@ -63,6 +65,7 @@ class ProcessBackend:
         self._children: dict[WorkerId, Child] = {}
         self._reports: list[Report] = []
         self._now = time.monotonic_ns
+        self._kills = Kills()
         self._distrusts = settings.sandbox is not None
         self._arena = arena.join()
         # Other pools' arguments are in the file, too: who is not trusted does not get it.
@@ -248,11 +251,13 @@ class ProcessBackend:
             first, stop, reach = sandboxed().where(child)
         pid, status = child.process.pid, child.exit_status()
         words = last_words.read(child.slate, status)
-        detail: Any = child.condemned or Death(pid, status, phase, words)
+        memory = "" if status != -signal.SIGKILL or child.condemned else self._kills.take()
+        detail: Any = child.condemned or Death(pid, status, phase, words, memory)
         if child.broken is not None:
             detail = Broken(pid, child.broken)
         if not child.ready:
-            detail = StartFailure(pid, status, self._settings.initializer, child.failed, words)
+            begin = self._settings.initializer, child.failed
+            detail = StartFailure(pid, status, *begin, words, memory)
         event = Lost(child.id, first, stop, detail, not child.ready, child.failed is not None)
         event = event._replace(meant=child.condemned is not None, reach=reach)
         self._reports.append(Report(event))

@@ -19,17 +19,24 @@ class Death:
     """A worker ended while it was in a task."""
 
     def __init__(
-        self, pid: int | None, exitcode: int | None, phase: int, words: LastWords = _NO_WORDS
+        self,
+        pid: int | None,
+        exitcode: int | None,
+        phase: int,
+        words: LastWords = _NO_WORDS,
+        memory: str = "",
     ) -> None:
+        """``memory``: how much there was, if the kernel ended it for want of that."""
         self.pid = pid
         self.exitcode = exitcode
         self.phase = PHASES[phase]
         self._words = words
+        self._end = _how(exitcode, memory)
 
     def error(self, work: Work, index: int) -> errors.WorkerDied:
         """What the caller of the task gets."""
         message = (
-            f"worker {self.pid} {errors.describe_exit(self.exitcode)} before returning, "
+            f"worker {self.pid} {self._end} before returning, "
             f"while {self.phase}{' of' * (self.phase != 'running')} {describe_task(work, index)}"
         )
         return _died(
@@ -44,7 +51,7 @@ class Death:
     def bystander(self, work: Work, index: int) -> errors.WorkerDied:
         """What the caller of another coroutine that it had begun gets."""
         return bystander(
-            f"worker {self.pid} {errors.describe_exit(self.exitcode)} while it ran another coroutine "
+            f"worker {self.pid} {self._end} while it ran another coroutine "
             f"beside {describe_task(work, index)}",
             self.pid, self.exitcode, work.place(index), self._words,
         )  # fmt: skip
@@ -121,9 +128,11 @@ class StartFailure:
         initializer: Any = None,
         failed: tuple[int, bytes] | None = None,
         words: LastWords = _NO_WORDS,
+        memory: str = "",
     ) -> None:
         self.pid = pid
         self.exitcode = exitcode
+        self._end = _how(exitcode, memory)
         self._initializer = getattr(initializer, "__qualname__", None) or (
             initializer and repr(initializer)
         )
@@ -142,16 +151,20 @@ class StartFailure:
             )
             error.__cause__ = cause
             return error
-        end = errors.describe_exit(self.exitcode)
         if self._initializer is not None:
             return errors.InitializerError(
-                f"worker {self.pid} {end} in the initializer {self._initializer}; no worker can run tasks"
+                f"worker {self.pid} {self._end} in the initializer {self._initializer}; no worker can run tasks"
                 + _quoted(self._words)
             )
         return _died(
-            f"worker {self.pid} {end} before it was ready to run tasks", self._words,
+            f"worker {self.pid} {self._end} before it was ready to run tasks", self._words,
             pid=self.pid, exitcode=self.exitcode, phase="starting",
         )  # fmt: skip
+
+
+def _how(exitcode: int | None, memory: str) -> str:
+    end = errors.describe_exit(exitcode)
+    return f"{end}, by the kernel, which was out of memory ({memory})," if memory else end
 
 
 def _died(message: str, words: LastWords, **known: Any) -> errors.WorkerDied:

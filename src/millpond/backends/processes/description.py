@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from millpond import errors
 from millpond.backends.base import Work
-from millpond.worker.codec import CALL
+from millpond.worker.codec import CALL, STAR
 from millpond.worker.parcels import Parcel
 
 _LARGEST: Final = 1 << 16
@@ -43,7 +43,9 @@ def _arguments(style: int, argument: Any) -> str:
         argument = _Describing(io.BytesIO(argument)).load()
     elif style == CALL:
         argument = argument, {}
-    if style != CALL:
+    if style == STAR and isinstance(argument, tuple | list):
+        argument = argument, {}
+    elif style != CALL:
         return _short.repr(argument)
     args, kwds = argument
     shown = [_short.repr(a) for a in args]

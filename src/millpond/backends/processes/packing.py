@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from millpond.backends.base import Work
@@ -54,26 +55,36 @@ class ProcessPacking:
     def __init__(self, main_importable: bool, put: Put | None = None) -> None:
         self._main_importable = main_importable
         self._put = put
+        self._dump = partial(encode_argument, main_importable=main_importable)
         self.large: set[int] = set()  # jobs whose plain arguments are each a blob, too
 
     def keeps(self, function: Any) -> bool:
         return is_global(function) and (self._main_importable or function.__module__ != "__main__")
 
     def function(self, function: Any) -> bytes | Parcel:
-        return encode_argument(function, self._main_importable, self._put)
+        try:
+            return encode_argument(function, self._main_importable, self._put)
+        except Exception as refusal:
+            raise _explaining().function(refusal, function, self._dump) from None
 
     def by_value(self, function: Any) -> bytes | Parcel:
-        return encode_by_value(function, self._put)
+        try:
+            return encode_by_value(function, self._put)
+        except Exception as refusal:
+            raise _explaining().function(refusal, function, encode_by_value) from None
 
-    def argument(self, style: int, argument: Any) -> Any:
-        """Encoded, so that it is what it was at the call; a call's plain arguments are kept as they are."""
-        if style != CALL:
+    def argument(self, style: int, argument: Any, function: Any = None) -> Any:
+        """Encoded, so that it is what it was at the call; a call's plain arguments are kept as they are.
+
+        ``function``, of which it is an argument, is named where it is refused.
+        """
+        if style == CALL and not argument[1] and all_plain(argument[0]):
+            return argument[0]
+        try:
             packed = encode_argument(argument, self._main_importable, self._put)
-            return packed if type(packed) is Parcel else Encoded(packed)
-        args, kwds = argument
-        if not kwds and all_plain(args):
-            return args
-        return encode_argument(argument, self._main_importable, self._put)
+        except Exception as refusal:
+            raise _explaining().argument(refusal, style, argument, function, self._dump) from None
+        return packed if style == CALL or type(packed) is Parcel else Encoded(packed)
 
     def chunk(
         self, known: set[int], work: Sequence[tuple[Work, Span]]
@@ -157,5 +168,12 @@ class ProcessPacking:
                 return self._laid(item)
             return encode_argument(item, self._main_importable, self._put)
         except BaseException as refusal:  # a pickling hook may raise anything
-            job.refuse(index, refusal)
+            job.refuse(index, _explaining().task(refusal, job, index, item, self._dump))
             return None
+
+
+def _explaining() -> Any:
+    """What tells where in an argument a refusal comes from; not loaded before there is one."""
+    from millpond.backends.processes import explaining
+
+    return explaining

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping, Sequence
+from functools import partial
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, BinaryIO
@@ -102,6 +103,11 @@ class Packer:
                     names=names,
                     again=lambda: self.fds.__setitem__(slice(None), before),
                 )
+        except Exception as refusal:
+            from millpond.backends.processes import explaining
+
+            dump = partial(by_value.dumps, main_importable=main_importable, names=names)
+            raise explaining.process(refusal, self.process_obj, dump) from None
         finally:
             standard.context.set_spawning_popen(None)
 
