@@ -6,9 +6,11 @@
 #   make bench     the benchmarks                        make third-party  programs of others on millpond
 #   make stress    2,700 deaths, one at each point       make stress-short some of them, and all faults once
 #   make soak      an hour of kills under load           make faults       the fault table of docs/reliability.md
+#   make fuzz      bytes that nobody vouches for, guided by coverage (SECONDS for each of three targets)
 #
 # PYTHON=...  the interpreter (3.11 or newer)            VENV=...   where it is installed
 # BENCH=...   options of the benchmark: make bench BENCH=--quick
+# SECONDS=... of `make fuzz` on each target (default: 60)
 # MINUTES=... of `make soak` on each of three start methods (default: 20)
 # TESTS=...   what `make test` runs, with pytest's options too: make test TESTS="tests/core -x"
 
@@ -17,6 +19,7 @@ VENV ?= .venv
 TESTS ?=
 BENCH ?=
 MINUTES ?= 20
+SECONDS ?= 60
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
@@ -28,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-system system-programs lint format format-check types imports sizes bench bench-peers growth third-party \
-	stress stress-short soak faults check install clean
+	stress stress-short soak faults fuzz check install clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -80,6 +83,10 @@ soak: $(VENV)/.has-test
 faults: $(VENV)/.has-test
 	$(RUN) -m tests.stress table --into docs/reliability.md
 
+# A finding is written to .fuzz/, and `python -m tests.fuzz TARGET --replay FILE` runs it again.
+fuzz: $(VENV)/.has-fuzz
+	$(RUN) -m tests.fuzz --seconds $(SECONDS)
+
 # Beside whatever is installed of the peers; `make bench-peers` installs them all.
 bench: $(VENV)/.has-bench
 	$(RUN) -m benchmarks --write docs/benchmarks $(BENCH)
@@ -97,7 +104,7 @@ install: $(VENV)/.has-dev
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf $(VENV) .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz \
 		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
