@@ -5,11 +5,13 @@
 #   make check     all that CI checks on one interpreter make test-system  what needs more than Python
 #   make bench     the benchmarks                        make third-party  programs of others on millpond
 #   make stress    2,700 deaths, one at each point       make stress-short some of them, and all faults once
-#   make simulate  a million deaths in a simulated world make fuzz         any bytes for the parser of frames
+#   make simulate  a million deaths in a simulated world
 #   make soak      an hour of kills under load           make faults       the fault table of docs/reliability.md
+#   make fuzz      bytes that nobody vouches for, guided by coverage (SECONDS for each of three targets)
 #
 # PYTHON=...  the interpreter (3.11 or newer)            VENV=...   where it is installed
 # BENCH=...   options of the benchmark: make bench BENCH=--quick
+# SECONDS=... of `make fuzz` on each target (default: 60)
 # MINUTES=... of `make soak` on each of three start methods (default: 20)
 # TESTS=...   what `make test` runs, with pytest's options too: make test TESTS="tests/core -x"
 
@@ -72,9 +74,6 @@ sizes: $(VENV)/.has-test
 simulate: $(VENV)/.has-test
 	$(RUN) -m tests.simulate --deaths $(DEATHS)
 
-fuzz: $(VENV)/.has-fuzz
-	$(RUN) -m tests.fuzz $(SECONDS)
-
 # Faults placed in whole pools, and judged from outside: docs/reliability.md.
 stress: $(VENV)/.has-test
 	$(RUN) -m tests.stress sweep --form long
@@ -89,6 +88,10 @@ soak: $(VENV)/.has-test
 
 faults: $(VENV)/.has-test
 	$(RUN) -m tests.stress table --into docs/reliability.md
+
+# A finding is written to .fuzz/, and `python -m tests.fuzz TARGET --replay FILE` runs it again.
+fuzz: $(VENV)/.has-fuzz
+	$(RUN) -m tests.fuzz --seconds $(SECONDS)
 
 # Beside whatever is installed of the peers; `make bench-peers` installs them all.
 bench: $(VENV)/.has-bench
@@ -107,7 +110,7 @@ install: $(VENV)/.has-dev
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf $(VENV) .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz \
 		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -44,6 +44,8 @@ class WorkerChannel:
     def receive(self) -> list[Frame]:
         """At least one frame. Raises EOFError when the parent has gone."""
         decoder = self._decoder
+        if decoder.broken is not None:
+            raise decoder.broken
         frames: list[Frame] = []
         while not frames:
             room = decoder.room()

@@ -1,14 +1,15 @@
 """Frames on a worker's channel: a fixed header, then a body of the length that it names.
 
-Rules: bytes in any pieces give whole frames or ``ProtocolError``; memory is allotted for a body only after
-its header passed the checks; nothing here reads or writes a descriptor.
+Rules: bytes in any pieces give whole frames or ``ProtocolError``, and the same ones: frames that came before what
+is none are given first; memory is allotted for a body only after its header passed the checks; nothing here reads
+or writes a descriptor.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from millpond.errors import ProtocolError
 
@@ -30,6 +31,7 @@ CHUNK, FORGET, STOP, READY, DONE, FAILED, CALL, ENDED, CANCEL, LOG, RELEASED = r
 PLAIN, MIXED, AGAIN = range(3)
 
 Buffer = bytes | bytearray | memoryview
+_Bytes = TypeVar("_Bytes", bytes, memoryview)
 
 
 class Frame(NamedTuple):
@@ -58,9 +60,19 @@ def encode(
 
 
 class Decoder:
-    """Turns the bytes of a channel into frames."""
+    """Turns the bytes of a channel into frames. ``broken``: why there will be no more."""
 
-    __slots__ = ("_big", "_body", "_filled", "_head", "_largest", "_length", "_rest", "_room")
+    __slots__ = (
+        "_big",
+        "_body",
+        "_filled",
+        "_head",
+        "_largest",
+        "_length",
+        "_rest",
+        "_room",
+        "broken",
+    )
 
     def __init__(self, largest: int = LARGEST) -> None:
         self._largest = largest  # bytes that a body may claim
@@ -71,6 +83,7 @@ class Decoder:
         self._filled = 0
         self._length = 0  # of the whole of it
         self._head: tuple[int, int, int, int, float] | None = None
+        self.broken: ProtocolError | None = None
 
     def room(self) -> memoryview | None:
         """Where the next bytes may be read to directly, of a large body under way; else None."""
@@ -97,27 +110,42 @@ class Decoder:
         return [Frame(*self._head, body)]
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Take the next bytes; return the frames that they complete."""
+        """Take the next bytes; return the frames that they complete.
+
+        Raises ProtocolError, but no frame is lost by that: where there were some before, the next call raises it.
+        """
+        if self.broken is not None:
+            raise self.broken
+        frames: list[Frame] = []
         if self._big is not None:
-            return self._feed_big(data)
+            data = self._fill(data, frames)
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        frames: list[Frame] = []
+        try:
+            self._cut(data, frames)
+        except ProtocolError as error:
+            self.broken = error
+            if not frames:
+                raise
+        return frames
+
+    def _cut(self, data: bytes, frames: list[Frame]) -> None:
+        """The frames of which these are the bytes; their rest is kept."""
         at, end = 0, len(data)
         while end - at >= HEADER_SIZE:
             head, length = self._header(data, at)
             start = at + HEADER_SIZE
             if end - start < length:
                 if length > PIECE:
-                    self._begin_big(head, length, memoryview(data)[start:])
-                    return frames
+                    self._begin_big(head, length)
+                    self._fill(memoryview(data)[start:], frames)
+                    return
                 break
             at = start + length
             frames.append(Frame(*head, memoryview(data)[start:at]))
         if at < end:
             self._rest = data[at:]
-        return frames
 
     def _header(self, data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
         magic, kind, flags, count, seq, length, seconds = _HEADER.unpack_from(data, at)
@@ -127,16 +155,11 @@ class Decoder:
             )
         return (kind, flags, count, seq, seconds), length
 
-    def _begin_big(
-        self, head: tuple[int, int, int, int, float], length: int, begin: memoryview
-    ) -> None:
+    def _begin_big(self, head: tuple[int, int, int, int, float], length: int) -> None:
         self._head, self._length = head, length
         self._body = bytearray()
         self._filled = 0
         self._grow()
-        assert self._big is not None
-        self._big[: len(begin)] = begin
-        self._filled = len(begin)
 
     def _grow(self) -> None:
         """Make room for more of the body: as much again as has come, since its length may be a lie."""
@@ -156,10 +179,11 @@ class Decoder:
         else:
             self._body = bytearray(count)  # no larger than asked for
 
-    def _feed_big(self, data: bytes) -> list[Frame]:
-        room = self.room()
-        assert room is not None
-        take = min(len(room), len(data))
-        room[:take] = data[:take]
-        frames = self.advance(take)
-        return frames + self.feed(data[take:]) if take < len(data) else frames
+    def _fill(self, data: _Bytes, frames: list[Frame]) -> _Bytes:
+        """Fill a large body, and give it to ``frames`` when it is whole; what is left of the bytes."""
+        while data and (room := self.room()) is not None:
+            take = min(len(room), len(data))
+            room[:take] = data[:take]
+            frames += self.advance(take)
+            data = data[take:]
+        return data

@@ -21,7 +21,6 @@ from millpond.backends.processes.out_of_memory import Kills
 from millpond.backends.processes.packing import ProcessPacking, encoded_call
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
-from millpond.errors import ProtocolError
 from millpond.worker import frames, last_words
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
@@ -164,7 +163,7 @@ class ProcessBackend:
                 child.process.kill()
                 return
             if stopped and phase == RUNNING and not child.writing:
-                self._take(child, child.channel.receive())
+                self._hear(child)
                 child.slate.recall(seq, child.next_seq)
             else:
                 # It cannot be stopped just now, or is no slower than its arguments: nothing is taken back.
@@ -207,14 +206,17 @@ class ProcessBackend:
             child.writing = False
             self._lookout.want_room(child.channel.fileno(), False)
         if events & ~select.EPOLLOUT:
-            try:
-                self._take(child, child.channel.receive())
-            except ProtocolError as error:
-                self._lookout.unwatch(child.channel.fileno())
-                child.disown(error)
+            self._hear(child)
             if child.channel.ended:
                 self._lookout.unwatch(child.channel.fileno())
                 child.lost_channel()
+
+    def _hear(self, child: Child) -> None:
+        """Take the frames that are there; a worker that sends what is none is ended."""
+        self._take(child, child.channel.receive())
+        if child.channel.broken is not None:
+            self._lookout.unwatch(child.channel.fileno())
+            child.disown(child.channel.broken)
 
     def _take(self, child: Child, received: list[Frame]) -> None:
         if self._distrusts:

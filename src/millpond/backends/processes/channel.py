@@ -26,15 +26,16 @@ class ParentChannel:
         self._decoder = Decoder(largest)
         self._outbox: deque[memoryview] = deque()
         self.ended = False  # nothing more will come
+        self.broken: ProtocolError | None = None  # what came after the last frame is none
 
     def fileno(self) -> int:
         return self._fd
 
     def receive(self) -> list[Frame]:
-        """The frames that are there. Raises ProtocolError; notes the end in ``ended``."""
+        """The frames that are there, up to what is none, which ``broken`` notes, as ``ended`` notes the end."""
         decoder = self._decoder
         frames: list[Frame] = []
-        while True:
+        while self.broken is None:
             room = decoder.room()
             try:
                 if room is not None:
@@ -45,23 +46,25 @@ class ParentChannel:
                     count = len(data)
                     frames += decoder.feed(data)
             except BlockingIOError:
-                return frames
+                break
             except ConnectionResetError:
                 count = 0
+            except ProtocolError as error:
+                self.broken = error
+                break
+            self.broken = decoder.broken
             if count == 0:
                 self.ended = True
-                return frames
+                break
             if room is None and count < PIECE:
-                return frames
+                break
+        return frames
 
     def drain(self) -> list[Frame]:
         """Every frame that came before the worker's end; what is no frame ends them, too."""
         frames: list[Frame] = []
-        try:
-            while not self.ended and (more := self.receive()):
-                frames += more
-        except ProtocolError:
-            pass
+        while not self.ended and (more := self.receive()):
+            frames += more
         return frames
 
     def send(self, buffers: list[Buffer]) -> bool:

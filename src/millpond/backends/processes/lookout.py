@@ -47,7 +47,8 @@ class Lookout:
 
     def want_room(self, fd: int, wanted: bool) -> None:
         """Whether to call when ``fd`` takes more, too."""
-        self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        if fd in self._acts:  # a worker that sends what is no frame is not listened to any more
+            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     def poll(self, timeout: float | None, brisk: bool = False) -> None:
         """Wait until something happens, at most so many seconds, and do what is to be done about it."""
