@@ -26,14 +26,20 @@ HUGE = 500 * 10**6
 CHUNKS = 8
 
 
-def megabytes(size: int, work: Callable[[Any, int], list[int]]) -> Measure:
+def megabytes(
+    size: int, make: Callable[[int], Any], work: Callable[[Any, list[Any]], list[int]]
+) -> Measure:
     """Measure how many bytes a second travel, in MB/s, after a first few."""
 
     def measure(contender: Contender, count: int) -> Sequence[float]:
+        def given(number: int) -> list[Any]:
+            return [make(size) for _ in range(number)]
+
         with warm_pool(contender) as pool:
-            number = affordable(lambda few: work(pool, few), count, least=WORKERS * 2)
+            number = affordable(lambda few: work(pool, given(few)), count, least=WORKERS * 2)
+            inputs = given(number)
             began = time.perf_counter()
-            sizes = work(pool, number)
+            sizes = work(pool, inputs)
             seconds = time.perf_counter() - began
         expect(sizes == [size] * number)
         return (number * size / seconds / 1e6,)
@@ -42,15 +48,18 @@ def megabytes(size: int, work: Callable[[Any, int], list[int]]) -> Measure:
 
 
 def arguments(size: int) -> Measure:
-    """Arrays to the workers."""
-    array = np.ones(size, np.uint8)
-    return megabytes(size, lambda pool, count: list(pool.map(length, [array] * count, 1)))
+    """Arrays to the workers, each another one: joblib keeps those that it has met."""
+    return megabytes(
+        size,
+        lambda size: np.ones(size, np.uint8),
+        lambda pool, arrays: list(pool.map(length, arrays, 1)),
+    )
 
 
 def results(size: int) -> Measure:
     """Arrays back; each is let go of when its length is known, as far as the pool lets go of it."""
     return megabytes(
-        size, lambda pool, count: [len(array) for array in pool.imap(zeros, [size] * count)]
+        size, int, lambda pool, sizes: [len(array) for array in pool.imap(zeros, sizes)]
     )
 
 
@@ -119,8 +128,8 @@ def _peak(name: str) -> tuple[Metric, ...]:
 
 
 WORKLOADS = (
-    Workload("arguments-8", _rate("arguments of 8 MiB"), arguments(8 * MIB), 200),
-    Workload("arguments-64", _rate("arguments of 64 MiB"), arguments(64 * MIB), 64),
+    Workload("arguments-8", _rate("arguments of 8 MiB"), arguments(8 * MIB), 64),
+    Workload("arguments-64", _rate("arguments of 64 MiB"), arguments(64 * MIB), 16),
     Workload("results-8", _rate("results of 8 MiB"), results(8 * MIB), 200),
     Workload("results-64", _rate("results of 64 MiB"), results(64 * MIB), 64),
     Workload("partial", (Metric("partial(f, 500 MB), 8 chunks", "s"),), bound, 1),
