@@ -248,10 +248,18 @@ def _ratio(quota: str, period: str) -> float | None:
 def read(root: str, path: str) -> str:
     """The text of a file below ``root``; empty if there is none."""
     try:
-        with open(root.rstrip("/") + path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        fd = os.open(root.rstrip("/") + path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    pieces = []
+    try:
+        while piece := os.read(fd, 1 << 16):
+            pieces.append(piece)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    return b"".join(pieces).decode("utf-8", "surrogateescape")
 
 
 def _unescaped(text: str) -> str:

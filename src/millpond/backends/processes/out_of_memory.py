@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -40,7 +41,7 @@ class Kills:
 
     def __init__(self, root: str = "/") -> None:
         self._root = Path(root)
-        self._source = next(_sources(self._root), None)
+        self._source = _source(self._root, _read(self._root / "proc/self/cgroup"))
         self._seen = self._count()
         self._fresh = 0  # of those seen last, for which no death has been seen
         self._when = 0.0
@@ -91,9 +92,14 @@ def shown(size: int) -> str:
     return f"{size >> 10} KiB"
 
 
-def _sources(root: Path) -> Iterator[Source]:
+@lru_cache(maxsize=4)
+def _source(root: Path, membership: str) -> Source | None:
+    return next(_sources(root, membership), None)
+
+
+def _sources(root: Path, membership: str) -> Iterator[Source]:
     """Those that can be read, the best first."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
         for base, names in [
             (root / "sys/fs/cgroup", _MEMORY if not controllers else None),

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import socket
+from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -101,19 +102,19 @@ def execute(preload: Sequence[str] | None) -> Birth:
     """A fresh interpreter that serves, after it has imported ``preload``."""
     orders = parent_fd = -1
     ours, theirs = socket.socketpair()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    mask = pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         parent_fd = os.pidfd_open(os.getpid())
         tracker = standard.resource_tracker().getfd()
         orders = preloading.orders(preload, os.getpid(), tracker)
-        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         pid = commands.run("serve", orders, [parent_fd, theirs.fileno()], [tracker])
         return _watched(pid, ours)
     except BaseException:
         ours.close()
         raise
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         close_all(*(fd for fd in (parent_fd, orders) if fd >= 0))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import NoReturn
@@ -21,16 +22,16 @@ def fork_sealed(in_child: Callable[[set[int]], NoReturn], signals: frozenset[int
     A handler that raised there would send the child back into the parent's code.
     """
     own = interruptions.mask()
-    before: set[int] = set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    before: set[int] = set(pthread_sigmask(signal.SIG_BLOCK, ()))
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        pthread_sigmask(signal.SIG_BLOCK, signals)
         pid = os.fork()
         if pid == 0:
             interruptions.forget()
             in_child(own)
         return pid
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class ForkPopen(OwnChild):
@@ -57,7 +58,7 @@ class ForkPopen(OwnChild):
                     os.close(reader)
                 if bound:
                     binding.bind(parent, parent_fd, from_main_thread=from_main)
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask.union(terms.blocked))
+                pthread_sigmask(signal.SIG_SETMASK, mask.union(terms.blocked))
                 code = child.enter(process_obj, outcome, parent_fd)
             finally:
                 child.leave_forked(code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,7 +27,7 @@ _thread = threading.local()
 def mask() -> set[int]:
     """This thread's signal mask, as the program has set it."""
     own: set[int] | None = getattr(_thread, "mask", None)
-    return own if own is not None else set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    return own if own is not None else set(pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 @contextmanager
@@ -37,11 +38,11 @@ def held() -> Iterator[None]:
         return
     _thread.mask = mask()
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         yield
     finally:
         own, _thread.mask = _thread.mask, None
-        signal.pthread_sigmask(signal.SIG_SETMASK, own)
+        pthread_sigmask(signal.SIG_SETMASK, own)
 
 
 @contextmanager
@@ -52,10 +53,10 @@ def let_in() -> Iterator[None]:
         yield
         return
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, own)
+        pthread_sigmask(signal.SIG_SETMASK, own)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
 
 def forget() -> None:
