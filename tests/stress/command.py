@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 from tests.stress import stage
 
@@ -13,6 +14,8 @@ FRESH = ("fork", "forkserver", "spawn")
 def main(arguments: list[str]) -> int:
     """Do what was asked for; 0 if all is well."""
     chosen = parser().parse_args(arguments)
+    # A shell has what it runs in the background ignore it, and so would all programs from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     methods = tuple(chosen.methods.split(",")) if chosen.methods else ()
     if chosen.kind == "table":
         from tests.stress import table
