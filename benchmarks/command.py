@@ -26,6 +26,9 @@ def main(arguments: list[str]) -> int:
         if samples[metric.name]
     ]
     caption = report.facts(rounds)
+    if options.keep and options.write:
+        rows = _with_earlier(rows, options.write / "benchmarks.json")
+        caption += "; some rows are of an earlier run of the same day"
     names = [contender.name for contender in contenders]
     table = "\n".join(report.markdown(rows, names)) + "\n"
     told = "".join(f"\n- without a figure: {failure}" for failure in failures)
@@ -37,6 +40,14 @@ def main(arguments: list[str]) -> int:
         (options.write / "benchmarks.md").write_text(f"{caption}\n\n{table}{told}\n")
         (options.write / "benchmarks.svg").write_text(picture.svg(rows, caption) + "\n")
     return int(any(f", {report.MINE}: " in failure for failure in failures))
+
+
+def _with_earlier(rows: list[Row], file: Path) -> list[Row]:
+    """The rows in the order of all workloads, those that were not measured now from the file."""
+    found = {row["name"]: row["samples"] for row in json.loads(file.read_text())["rows"]}
+    found |= {row.metric.name: row.samples for row in rows}
+    metrics = [metric for each in WORKLOADS for metric in each.metrics]
+    return [Row(metric, found[metric.name]) for metric in metrics if metric.name in found]
 
 
 def _chosen(options: argparse.Namespace) -> tuple[list[Workload], list[Contender]]:
@@ -68,5 +79,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--rounds", type=int, default=0, help="default: 5, or 2 with --quick")
     made.add_argument("--quick", action="store_true", help="a tenth of the work")
+    made.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the rows of --write's folder that are not measured",
+    )
     made.add_argument("--write", type=Path, help="a folder for JSON, table and picture")
     return made

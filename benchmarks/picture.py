@@ -9,7 +9,7 @@ from html import escape
 from benchmarks.contenders import BASELINE
 from benchmarks.report import Row, ratio
 
-LEFT, WIDTH, HIGH, TOP = 330, 470, 22, 58
+LEFT, WIDTH, HIGH, TOP = 400, 470, 22, 58
 LEAST, MOST = 0.5, 200.0
 INK, QUIET, LINE = "#1f2933", "#7b8794", "#d9e2ec"
 BETTER, WORSE, OTHER = "#0b7285", "#c92a2a", "#a5d8dd"
@@ -29,7 +29,7 @@ def svg(rows: Sequence[Row], caption: str) -> str:
         "right of 1 is better</text>"
     )
     title = '<text x="12" y="22" font-size="15" font-weight="600">How many times better millpond is</text>'
-    foot = f'<text x="12" y="{height - 10}" fill="{QUIET}" font-size="10">{escape(caption)}</text>'
+    foot = f'<text x="12" y="{height - 10}" fill="{QUIET}" font-size="8">{escape(caption)}</text>'
     white = '<rect width="100%" height="100%" fill="white"/>'
     return "\n".join([head, white, title, legend, *body, foot, "</svg>"])
 
