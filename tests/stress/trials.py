@@ -144,7 +144,10 @@ def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> Non
     if not acted.exists():
         return
     pid = int(acted.read_bytes().split()[0])
-    tasks.wait_until(lambda: gone(pid) or _state(pid) == "T", "it has stopped", SOON)
+    # Who looks at a worker stops it and lets it go on, which may have undone what was ordered here.
+    tasks.wait_until(
+        lambda: gone(pid) or _state(pid) == "T" or _over(trial, results), "it has stopped", SOON
+    )
     if trial.then == "terminated":
         pool.terminate()
         return
