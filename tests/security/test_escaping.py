@@ -84,7 +84,10 @@ class Shown:
 def work(text: str) -> Any:
     """A job whose function and argument have such names."""
     return SimpleNamespace(
-        name=text, style=MAP, arguments=lambda start, stop: [Shown(text)] * (stop - start)
+        place=lambda index: index,
+        name=text,
+        style=MAP,
+        arguments=lambda start, stop: [Shown(text)] * (stop - start),
     )
 
 
