@@ -132,6 +132,11 @@ class SimulationMachine(CallerMachine):
         self.rehearsal.fates.kill(worker)
 
     @rule(worker=_worker)
+    def garble(self, worker: int) -> None:
+        """Something else writes on a worker's channel."""
+        self.rehearsal.fates.garble(worker)
+
+    @rule(worker=_worker)
     def notice(self, worker: int) -> None:
         """The end of a worker can be seen."""
         self.rehearsal.fates.notice(worker)
