@@ -217,7 +217,7 @@ _ACTS: list[tuple[int, Callable[[Rehearsal, random.Random], Any]]] = [
     (1, lambda r, dice: r.repeat(dice.choice([dice.randrange(5), dice.randrange(1000)]))),
     (1, lambda r, dice: r.repeat(dice.randrange(3), Recalled)),  # rare, and so are their doubles
     (1, lambda r, dice: r.repopulate()),
-    (1, lambda r, dice: r.fates.garble(dice.randrange(4))),
+    (1, lambda r, dice: r.fates.garble(dice.randrange(4), dice.random() < 0.5)),
     (6, lambda r, dice: r.fates.run(dice.randrange(4), dice.randint(1, 4))),
     (5, lambda r, dice: r.world.clock.advance(dice.choice([1e-5, 1e-3, 0.01]))),
     (5, lambda r, dice: r.tick()),

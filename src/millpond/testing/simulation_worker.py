@@ -130,10 +130,10 @@ class SimulatedChannel:
         for frame in Decoder().feed(b"".join(buffers)):
             self._worker.world.observer.sent(self._worker, frame)
 
-    def garble(self) -> None:
-        """Something else writes there, between two frames."""
+    def garble(self, framed: bool) -> None:
+        """Something else writes there, between two frames; ``framed``: with a header as a frame has it."""
         if not self.amid:
-            self.wire += _GARBAGE
+            self.wire += b"".join(frames.encode(frames.DONE, [_GARBAGE])) if framed else _GARBAGE
             self.garbled = True
 
     def deliver(self, most: int) -> int:
