@@ -7,13 +7,14 @@ Rehearsals run on all CPUs until so many simulated workers have died, or one fai
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import itertools
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 
 from tests.simulate.campaign import Block, replay, run_block
@@ -26,7 +27,8 @@ EVERY = 30.0
 
 def blocks(first: int, processes: int) -> Iterator[tuple[int, Block]]:
     """What came of the seeds from ``first`` on, block by block, as they are done; each with its first seed."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, initializer=faulthandler.enable) as pool:
         seeds = itertools.count(first, BLOCK)
         running: dict[Future[Block], int] = {}
         try:
@@ -35,7 +37,15 @@ def blocks(first: int, processes: int) -> Iterator[tuple[int, Block]]:
                     begin = next(seeds)
                     running[pool.submit(run_block, range(begin, begin + BLOCK))] = begin
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(done), done.result()
+                    block = done.result()
+                    yield running.pop(done), block
+        except BrokenExecutor:
+            seeds_of = ", ".join(
+                f"{begin} to {begin + BLOCK - 1}" for begin in sorted(running.values())
+            )
+            sys.exit(
+                f"a process of the campaign itself ended abruptly, in one of the seeds {seeds_of}"
+            )
         finally:
             for future in running:
                 future.cancel()
