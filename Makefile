@@ -5,8 +5,8 @@
 #   make check     all that CI checks on one interpreter make test-system  what needs more than Python
 #   make bench     the benchmarks                        make third-party  programs of others on millpond
 #   make stress    2,700 deaths, one at each point       make stress-short some of them, and all faults once
-#   make simulate  a million deaths in a simulated world
 #   make soak      an hour of kills under load           make faults       the fault table of docs/reliability.md
+#   make simulate  a million simulated deaths (DEATHS=..., or SEED=... to replay one history that failed)
 #   make fuzz      bytes that nobody vouches for, guided by coverage (SECONDS for each of three targets)
 #
 # PYTHON=...  the interpreter (3.11 or newer)            VENV=...   where it is installed
@@ -20,8 +20,10 @@ VENV ?= .venv
 TESTS ?=
 BENCH ?=
 MINUTES ?= 20
-DEATHS ?= 1000000
 SECONDS ?= 60
+DEATHS ?= 1000000
+FIRST ?= 0
+SEED ?=
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
@@ -70,10 +72,6 @@ imports: $(VENV)/.has-test
 sizes: $(VENV)/.has-test
 	$(RUN) -m pytest -q tests/architecture/test_sizes.py tests/architecture/test_words.py
 
-# Pools in a simulated world, until so many workers have died in it.
-simulate: $(VENV)/.has-test
-	$(RUN) -m tests.simulate --deaths $(DEATHS)
-
 # Faults placed in whole pools, and judged from outside: docs/reliability.md.
 stress: $(VENV)/.has-test
 	$(RUN) -m tests.stress sweep --form long
@@ -92,6 +90,10 @@ faults: $(VENV)/.has-test
 # A finding is written to .fuzz/, and `python -m tests.fuzz TARGET --replay FILE` runs it again.
 fuzz: $(VENV)/.has-fuzz
 	$(RUN) -m tests.fuzz --seconds $(SECONDS)
+
+# The scheduler, the backend and the workers' loop in a world without processes. A seed that fails is printed.
+simulate: $(VENV)/.has-test
+	$(RUN) -m tests.simulate $(if $(SEED),--seed $(SEED),--deaths $(DEATHS) --first $(FIRST))
 
 # Beside whatever is installed of the peers; `make bench-peers` installs them all.
 bench: $(VENV)/.has-bench

@@ -207,6 +207,24 @@ class KillsWhateverRuns(SimulatedBackend):
         super().recall(worker, [(0, 1 << 40)] if unwanted else (), 0.0)
 
 
+class BelievesAGarbledWorker(SimulatedBackend):
+    """What is no frame is left out, and the worker goes on."""
+
+    def _on_channel(self, child: Any, events: int) -> None:
+        child.disown = lambda error: None
+        super()._on_channel(child, events)
+
+
+class LosesAnswersBeforeGarbage(SimulatedBackend):
+    """Frames that were read together with garbage are thrown away with it."""
+
+    def _hear(self, child: Any) -> None:
+        receive = child.channel.receive
+        child.channel.receive = lambda: [f for f in receive() if child.channel.broken is None]
+        super()._hear(child)
+        del child.channel.receive
+
+
 class TearsFrames(SimulatedBackend):
     """The rest of a frame that came in pieces is forgotten."""
 
@@ -221,7 +239,10 @@ SCHEDULERS = [
     DropsSuspects, ChargesTwice, BelievesEveryRecall, RunsAgainWhatMayRunOnce, KeepsIdleWorkersAfterADeath,
     ForgetsPausedTasks, CountsNoDeaths,
 ]  # fmt: skip
-BACKENDS = [JudgesBeforeReading, TakesBackWithoutAsking, KillsWhateverRuns, TearsFrames]
+BACKENDS = [
+    JudgesBeforeReading, TakesBackWithoutAsking, KillsWhateverRuns, TearsFrames,
+    BelievesAGarbledWorker, LosesAnswersBeforeGarbage,
+]  # fmt: skip
 
 
 def rehearsal_with(bug: type) -> type[Rehearsal]:

@@ -9,12 +9,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from millpond.core.policy import Policy
+from millpond.errors import ProtocolError
 from millpond.testing.simulation import Rehearsal, rehearse
 from millpond.testing.simulation_machine import LimitedMachine, SimulationMachine
+from millpond.testing.simulation_tasks import INSTANT, LONG
+from millpond.worker.slate import RUNNING
 from tests.core import planted
 
 SEEDS = 60  # in which the real code must show no bug
-ENOUGH = 800  # in which each planted one has to be found
+ENOUGH = 400  # in which each planted one has to be found
 
 FIXED = settings(
     max_examples=120,
@@ -44,7 +47,7 @@ def test_a_planted_bug_is_found(bug: type) -> None:
         for seed in range(ENOUGH):
             rehearse(seed, rehearsal_type=rehearsal_type)
     (note,) = found.value.__notes__
-    assert note == f"replay with rehearse({seed}, 120)"
+    assert note == f"replay with rehearse({seed}, 120, kills=3)"
 
 
 @pytest.mark.parametrize(
@@ -109,10 +112,33 @@ def test_the_world_sees_what_it_is_there_for() -> None:
     for seed in range(SEEDS):
         rehearse(seed, rehearsal_type=Told)
     assert seen >= {
-        "Cancelled", "Closing", "Done", "Dropped", "Forgotten", "Kill", "Late", "Lost", "Opened", "Ready",
+        "Broken", "Cancelled", "Closing", "Done", "Dropped", "Forgotten", "Kill", "Late", "Lost", "Opened",
+        "Ready",
         "Recall", "Recalled", "Repopulated", "Retry", "Send", "Sized", "Start", "Stop", "Submitted", "Ticked",
         "Unwanted", "a pause", "a suspect runs alone", "a suspect waits", "given up",
     }  # fmt: skip
+
+
+def test_garbage_that_is_met_when_tasks_are_taken_back_is_the_worker_s_end() -> None:
+    """The parent reads the channel of a worker that it has stopped, too, and may be the first to see it there."""
+    rehearsal = Rehearsal(Policy(workers=1), seed=1)
+    try:
+        rehearsal.world.kind = True
+        rehearsal.submit([LONG, INSTANT], plain=False)
+        (worker,) = rehearsal.world.workers
+        while worker.slate.read()[2] != RUNNING:
+            rehearsal.world.happen()
+            rehearsal.look()
+        rehearsal.fates.garble(0)
+        rehearsal.fates.deliver(0, 1000)
+        rehearsal.backend.recall(1)
+        assert isinstance(rehearsal.backend._children[1].broken, ProtocolError)
+        assert not worker.is_alive()
+        rehearsal.finish()
+        assert rehearsal.jobs[1].settled == {0, 1}
+        assert rehearsal.scheduler.lost == 1
+    finally:
+        rehearsal.tear_down()
 
 
 def test_a_rehearsal_step_by_step() -> None:

@@ -45,6 +45,23 @@ def garble(_: object) -> None:
     threading.Event().wait()
 
 
+def forge(body: bytes) -> None:
+    """Something like the answer of the task that this is."""
+    os.write(channel().fileno(), b"".join(frames.encode(frames.DONE, [body], count=1)))
+    threading.Event().wait()
+
+
+def test_a_frame_whose_body_cannot_be_read_is_garbage_too() -> None:
+    with Pool(1, start_method="fork") as pool:
+        with pytest.raises(ProtocolError) as found:
+            pool.apply(forge, (b"\x1bjunk",))
+        assert str(found.value).endswith(
+            "since it had sent what no worker sends: a frame cannot be read: UnpicklingError: "
+            "invalid load key, '\\x1b'."
+        )
+        assert pool.apply(abs, (-1,)) == 1
+
+
 def test_an_answer_that_came_before_garbage_counts() -> None:
     with Pool(1, start_method="fork") as pool:
         assert pool.apply(answer_and_garble, (7,)) == 7

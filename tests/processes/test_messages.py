@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from millpond import Pool, errors, get_context
+from millpond import Pool, Sandbox, errors, get_context
 from millpond.backends.processes.out_of_memory import Kills
 from millpond.worker import records
 
@@ -163,6 +163,11 @@ def of_initializer(initializer: Callable[[], None]) -> Callable[[Pool], Any]:
 def in_threads(_: Pool) -> Any:
     with Pool(1, backend="threads") as pool:
         return pool.apply(resize, ("a.jpg",), timeout=1)
+
+
+def in_a_sandbox(_: Pool) -> Any:
+    with Pool(1, sandbox=Sandbox(memory=4 << 30)) as pool:
+        return pool.apply(bytearray, (8 << 30,))
 
 
 def garbage() -> None:
@@ -313,6 +318,11 @@ CASES = {
         lambda pool: pool.apply(limited_memory, (2 << 30,)),
         MemoryError,
         "\nits worker may have 1024 MiB of address space (RLIMIT_AS), and has N MiB",
+    ),
+    "a task in a sandbox wants too much memory": Case(
+        in_a_sandbox,
+        errors.TaskError,
+        "MemoryError: its worker may have 4096 MiB of address space (RLIMIT_AS), and has N MiB",
     ),
     "something writes on the channel": Case(
         lambda pool: pool.apply(garbage),

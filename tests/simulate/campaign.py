@@ -1,85 +1,58 @@
-"""Rehearsals by the thousand: ``python -m tests.simulate --deaths 1000000``.
-
-Each is a pool in the simulated world, whose seed decides all that happens: the policy, the tasks, in which pieces
-bytes come, who dies after which byte, what comes late or twice, and what callers do. After each event the state is
-held against a ledger of what really happened; at the end the world is kind, and all has to end. A seed that fails
-is printed, and ``--seed N`` plays it again.
-"""
+"""Rehearsals by the thousand: each seed one history of a pool whose workers die, and what came of it."""
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import time
-from collections.abc import Iterator
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from millpond.core.events import Event, Lost
 from millpond.testing.simulation import Rehearsal, rehearse
 
-STEPS = 120
-BATCH = 20
+STEPS = 300
+_KILLS = (3, 15, 30)
+"""How often workers are killed from outside: seldom, so that much else happens, or again and again."""
 
 
-class Counted(Rehearsal):
-    """Counts the deaths of workers."""
+class Block(NamedTuple):
+    """What came of some seeds."""
 
-    deaths = 0
-
-    def _handle(self, event: Event, batch: list[object] | None = None) -> None:
-        Counted.deaths += type(event) is Lost
-        super()._handle(event, batch)
+    rehearsals: int
+    deaths: Counter[str]
+    failure: tuple[int, str] | None  # a seed, and what was wrong
 
 
-def play(first: int) -> tuple[int, int | None, str]:
-    """Rehearse some seeds: how many workers died, and the first seed that failed, with its reason."""
-    Counted.deaths = 0
-    for seed in range(first, first + BATCH):
+def run(seed: int, rehearsal_type: type[Rehearsal] = Rehearsal) -> Counter[str]:
+    """One rehearsal; raises AssertionError. The deaths in it, by what the workers were doing."""
+    kills = _KILLS[seed % len(_KILLS)]
+    return rehearse(seed, STEPS, rehearsal_type, kills).deaths
+
+
+def run_block(seeds: Iterable[int], rehearsal_type: type[Rehearsal] = Rehearsal) -> Block:
+    """Several, up to the first that fails."""
+    deaths: Counter[str] = Counter()
+    count = 0
+    for seed in seeds:
         try:
-            rehearse(seed, STEPS, Counted)
-        except AssertionError as failure:
-            return Counted.deaths, seed, str(failure)
-    return Counted.deaths, None, ""
+            deaths += run(seed, rehearsal_type)
+        except Exception as failure:  # an assertion, or what the code under test should not raise
+            return Block(count, deaths, (seed, "".join(traceback.format_exception(failure))))
+        count += 1
+    return Block(count, deaths, None)
 
 
-def campaign(deaths: int, first: int) -> Iterator[str]:
-    """Play until so many workers have died. Raises AssertionError for a seed that fails."""
-    from millpond import Pool
+def replay(seed: int, last: int = 40, rehearsal_type: type[Rehearsal] = Rehearsal) -> list[str]:
+    """The same history again: its ``last`` events and commands, and after them what was wrong, if anything was."""
+    said: deque[str] = deque(maxlen=last)
 
-    began, died, rehearsals = time.monotonic(), 0, 0
-    with Pool() as pool:
-        played = pool.imap_unordered(play, itertools.count(first, BATCH))
-        for count, seed, reason in played:
-            if seed is not None:
-                raise AssertionError(
-                    f"seed {seed}: {reason}\nreplay: python -m tests.simulate --seed {seed}"
-                )
-            died += count
-            rehearsals += BATCH
-            if died >= deaths:
-                break
-    seconds = time.monotonic() - began
-    yield f"{died:,} deaths of workers in {rehearsals:,} rehearsals from seed {first}:"
-    yield "nothing lost, nothing doubled, no hang"
-    yield f"in {seconds:.0f} s, {died / seconds * 60:,.0f} deaths a minute"
+    class Told(rehearsal_type):  # type: ignore[misc, valid-type]
+        def _handle(self, event: Any, batch: Any = None) -> None:
+            said.append(f"{self.world.clock():.6f} {event}")
+            super()._handle(event, batch)
 
+        def _perform(self, command: Any) -> None:
+            said.append(f"         {command}")
+            super()._perform(command)
 
-def main(arguments: list[str]) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.simulate", description="Pools in a simulated world."
-    )
-    parser.add_argument("--deaths", type=int, default=100_000, help="of workers (default: 100,000)")
-    parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
-    parser.add_argument("--seed", type=int, help="play this one alone")
-    options = parser.parse_args(arguments)
-    if options.seed is not None:
-        rehearse(options.seed, STEPS)
-        print(f"seed {options.seed} ends well")
-        return 0
-    try:
-        for line in campaign(options.deaths, options.first):
-            print(line)
-    except AssertionError as failure:
-        print(failure)
-        return 1
-    return 0
+    found = run_block([seed], Told).failure
+    return [*said, *(found[1].splitlines() if found else [f"seed {seed}: nothing is wrong"])]

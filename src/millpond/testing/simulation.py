@@ -13,13 +13,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from millpond.core.events import Cancelled, Closing, Dropped, Repopulated, Submitted
+from millpond.core.events import Cancelled, Closing, Dropped, Recalled, Repopulated, Submitted
 from millpond.core.policy import NO_LIMITS, Limits, Policy
 from millpond.testing.simulation_driver import SimulatedDriver
 from millpond.testing.simulation_fates import Fates
-from millpond.testing.simulation_ledger import describe
+from millpond.testing.simulation_ledger import Ledger, describe
 from millpond.testing.simulation_tasks import DEADLY, DIE_DECODING, HANG, HARMLESS, SimulatedJob
 
+_FOREVER = 1e12
+"""Seconds; a time beyond that never comes."""
 _PATIENCE = 8_000
 """Things that may happen in a kind world before a rehearsal is taken to hang."""
 
@@ -34,6 +36,7 @@ class Rehearsal(SimulatedDriver):
         super().__init__(policy, seed, failing)
         self.fates = Fates(self.world)
         self.closing = False
+        self.most_jobs = 6  # that dice submit
 
     def submit(
         self,
@@ -125,7 +128,7 @@ class Rehearsal(SimulatedDriver):
                 self.check()
             elif self.world.happen(deadline):
                 continue
-            elif deadline is not None:
+            elif deadline is not None and deadline < _FOREVER:
                 self.world.clock.advance_to(deadline)
             else:
                 break
@@ -133,20 +136,27 @@ class Rehearsal(SimulatedDriver):
         raise AssertionError(f"{complaint}: {describe(self.jobs, self.scheduler)}")
 
 
-def rehearse(seed: int, steps: int = 120, rehearsal_type: type[Rehearsal] = Rehearsal) -> None:
-    """Throw dice for everything. A failure names its seed: the same seed fails the same way."""
+def rehearse(
+    seed: int, steps: int = 120, rehearsal_type: type[Rehearsal] = Rehearsal, kills: int = 3
+) -> Ledger:
+    """Throw dice for everything. A failure names its seed: the same seed fails the same way.
+
+    ``kills``: how often workers are killed from outside, among about a hundred things that happen.
+    """
     rehearsal = _by_dice(seed, rehearsal_type)
+    rehearsal.most_jobs = max(6, steps // 20)
     try:
         dice = random.Random(seed)
         for _ in range(steps):
-            _act(rehearsal, dice)
+            _act(rehearsal, dice, kills)
             rehearsal.check()
         rehearsal.finish()
     except AssertionError as failure:
-        failure.add_note(f"replay with rehearse({seed}, {steps})")
+        failure.add_note(f"replay with rehearse({seed}, {steps}, kills={kills})")
         raise
     finally:
         rehearsal.tear_down()
+    return rehearsal.ledger
 
 
 def _by_dice(seed: int, rehearsal_type: type[Rehearsal]) -> Rehearsal:
@@ -162,7 +172,7 @@ def _by_dice(seed: int, rehearsal_type: type[Rehearsal]) -> Rehearsal:
 
 
 def _submit(rehearsal: Rehearsal, dice: random.Random) -> None:
-    if not rehearsal.closing and len(rehearsal.jobs) < 6:
+    if not rehearsal.closing and len(rehearsal.jobs) < rehearsal.most_jobs:
         grain, plain = dice.choice([1, 1, 3, 10]), dice.random() < 0.6
         growing, limits = dice.random() < 0.3, random_limits(dice)
         deeds = random_deeds(dice, limits)
@@ -190,8 +200,12 @@ def _cancel(rehearsal: Rehearsal, dice: random.Random) -> None:
 
 
 def _close(rehearsal: Rehearsal, _dice: random.Random) -> None:
-    if not rehearsal.closing and len(rehearsal.jobs) > 3:
+    if not rehearsal.closing and len(rehearsal.jobs) > rehearsal.most_jobs // 2:
         rehearsal.close()
+
+
+def _kill(rehearsal: Rehearsal, dice: random.Random) -> None:
+    rehearsal.fates.kill(dice.randrange(4))
 
 
 _ACTS: list[tuple[int, Callable[[Rehearsal, random.Random], Any]]] = [
@@ -201,19 +215,21 @@ _ACTS: list[tuple[int, Callable[[Rehearsal, random.Random], Any]]] = [
     (2, _cancel),
     (1, _close),
     (1, lambda r, dice: r.repeat(dice.choice([dice.randrange(5), dice.randrange(1000)]))),
+    (1, lambda r, dice: r.repeat(dice.randrange(3), Recalled)),  # rare, and so are their doubles
     (1, lambda r, dice: r.repopulate()),
-    (3, lambda r, dice: r.fates.kill(dice.randrange(4))),
+    (1, lambda r, dice: r.fates.garble(dice.randrange(4), dice.random() < 0.5)),
     (6, lambda r, dice: r.fates.run(dice.randrange(4), dice.randint(1, 4))),
     (5, lambda r, dice: r.world.clock.advance(dice.choice([1e-5, 1e-3, 0.01]))),
     (5, lambda r, dice: r.tick()),
     (25, lambda r, dice: r.look(0.02)),
     (40, lambda r, dice: r.world.happen()),
 ]
+_WEIGHTS = [weight for weight, _ in _ACTS]
 
 
-def _act(rehearsal: Rehearsal, dice: random.Random) -> None:
+def _act(rehearsal: Rehearsal, dice: random.Random, kills: int) -> None:
     """One thing, by dice."""
-    ((_, act),) = dice.choices(_ACTS, [weight for weight, _ in _ACTS])
+    ((_, act),) = dice.choices([*_ACTS, (kills, _kill)], [*_WEIGHTS, kills])
     act(rehearsal, dice)
 
 

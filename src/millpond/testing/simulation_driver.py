@@ -29,7 +29,7 @@ class SimulatedDriver:
         """``failing``: the numbers of the workers whose initializer raises."""
         self.policy = policy
         self.ledger = Ledger(policy, failing)
-        self.world = World(seed, observer=self.ledger)
+        self.world = World(seed, observer=self.ledger, light=True)
         settings = Settings(self.ledger.initialize, at_most_once=policy.at_most_once)
         self.backend = self.backend_type(self.world, settings)
         self.scheduler = self.scheduler_type(policy)
@@ -46,10 +46,11 @@ class SimulatedDriver:
                 self._take(report)
         return bool(reports)
 
-    def repeat(self, which: int) -> None:
-        """An event of the past comes again, whatever has become of its worker."""
-        if self._past:
-            self._handle(self._past[-1 - which % len(self._past)])
+    def repeat(self, which: int, kind: type[Event] | None = None) -> None:
+        """An event of the past comes again, whatever has become of its worker; ``kind``: one of these."""
+        past = [event for event in self._past if type(event) is kind] if kind else self._past
+        if past:
+            self._handle(past[-1 - which % len(past)])
 
     def tick(self) -> None:
         """Say that time has passed."""

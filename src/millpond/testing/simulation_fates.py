@@ -30,6 +30,12 @@ class Fates:
         if alive:
             alive[which % len(alive)].kill()
 
+    def garble(self, which: int, framed: bool = False) -> None:
+        """A task of a worker writes where only frames should be, or something like a frame."""
+        alive = self._world.alive
+        if alive:
+            alive[which % len(alive)].channel.garble(framed)
+
     def notice(self, which: int) -> None:
         """The end of a worker can be seen."""
         worker = self._worker(which)

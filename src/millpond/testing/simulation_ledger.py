@@ -6,10 +6,11 @@ which answer was sent whole, which worker ended. It judges what the scheduler do
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from millpond.backends.processes.death import Death, Late, StartFailure, Unwanted
+from millpond.backends.processes.death import Broken, Death, Late, StartFailure, Unwanted
 from millpond.core.commands import DROPPED, Retry, Send, Settle, Span
 from millpond.core.events import Event, Lost, WorkerId
 from millpond.core.policy import Policy
@@ -21,6 +22,7 @@ from millpond.worker import frames
 from millpond.worker.codec import Part
 from millpond.worker.frames import Frame
 from millpond.worker.outcome import take
+from millpond.worker.slate import PHASES
 
 Task = tuple[int, int]
 _OFTEN = 12
@@ -36,6 +38,7 @@ class Ledger(Observer):
         self.jobs: dict[int, SimulatedJob] = {}
         self.event: Event | None = None  # that is being handled
         self.failed_starts = 0
+        self.deaths: Counter[str] = Counter()  # of workers, by what they were doing
         self.complaints: list[str] = []
         self._ready: set[SimulatedProcess] = set()
         self._places: dict[Task, list[SimulatedProcess]] = {}  # the workers that began it
@@ -95,6 +98,9 @@ class Ledger(Observer):
     def ended(self, worker: SimulatedProcess) -> None:
         if worker not in self._ready:
             self.failed_starts += 1
+        if worker.exitcode:
+            began = worker in self._ready
+            self.deaths[PHASES[worker.slate.read()[2]] if began else "starting"] += 1
 
     # From the scheduler ---------------------------------------------------------------------------
 
@@ -172,7 +178,10 @@ class Ledger(Observer):
         assert task not in self._answered, f"task {task} fails, though its answer was sent"
         if self.policy.at_most_once and worker in self._places.get(task, ()):
             return  # it ran, and what it came to is unknown
-        assert task in self._in.get(worker, ()), (
+        unheard = isinstance(cause, Broken) and worker in self._places.get(task, ())
+        assert unheard or task in self._in.get(
+            worker, ()
+        ), (  # what it did after the garbage is not known
             f"task {task} is blamed for a death of another's doing"
         )
         self._blamed[worker] = self._blamed.get(worker, 0) + 1
@@ -219,7 +228,7 @@ def _judge_cause(job: SimulatedJob, index: int, cause: object, took: float) -> N
         assert job.limits.timeout is not None, f"task {task} is late, and has no limit"
         assert took >= job.limits.timeout, f"task {task} was ended before it was late"
     else:
-        assert isinstance(cause, Death), f"task {task} ends for no known cause: {cause}"
+        assert isinstance(cause, Death | Broken), f"task {task} ends for no known cause: {cause}"
 
 
 def describe(jobs: dict[int, SimulatedJob], scheduler: Scheduler) -> str:

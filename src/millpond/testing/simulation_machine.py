@@ -131,6 +131,11 @@ class SimulationMachine(CallerMachine):
         """A worker is killed from outside."""
         self.rehearsal.fates.kill(worker)
 
+    @rule(worker=_worker, framed=st.booleans())
+    def garble(self, worker: int, framed: bool) -> None:
+        """Something else writes on a worker's channel."""
+        self.rehearsal.fates.garble(worker, framed)
+
     @rule(worker=_worker)
     def notice(self, worker: int) -> None:
         """The end of a worker can be seen."""

@@ -1,5 +1,7 @@
 """Threads of the simulated world: each runs only when it is given steps, and as many as it is given.
 
+Where all is driven by one thread, greenlets do the same in half the time, if that package is installed.
+
 Rules: at any time one thread runs, the world's or one strand's; a strand can end only at a step; a doomed
 strand raises ``Doom`` at every step, so that whatever code is on its stack unwinds.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 
 
 class Doom(BaseException):
@@ -15,14 +18,18 @@ class Doom(BaseException):
 
 
 class Loom:
-    """The threads that strands run on. Starting one costs more than many a strand's whole life."""
+    """The threads that strands run on. Starting one costs more than many a strand's whole life.
 
-    def __init__(self) -> None:
+    ``light``: all strands are run by one thread, so that greenlets will do.
+    """
+
+    def __init__(self, light: bool = False) -> None:
         self._idle: list[_Carrier] = []
+        self._make = _light_carrier() if light else _Carrier
 
     def take(self, body: Callable[[], None]) -> _Carrier:
         """A thread that will run ``body``, once it is let go."""
-        carrier = self._idle.pop() if self._idle else _Carrier()
+        carrier = self._idle.pop() if self._idle else self._make()
         carrier.body = body
         return carrier
 
@@ -70,6 +77,41 @@ class _Carrier:
             self.body()
             self.pause()
         self._back.release()
+
+
+@cache
+def _light_carrier() -> type[_Carrier]:
+    try:
+        from greenlet import getcurrent, greenlet
+    except ImportError:
+        return _Carrier
+
+    class GreenCarrier(_Carrier):
+        """A greenlet instead of a thread."""
+
+        def __init__(self) -> None:
+            self.body: Callable[[], None] | None = None
+            self._greenlet = greenlet(self._weave)
+            self._giver: greenlet | None = None
+
+        def go(self) -> None:
+            self._giver = getcurrent()
+            self._greenlet.switch()
+
+        def pause(self) -> None:
+            assert self._giver is not None
+            self._giver.switch()
+
+        def end(self) -> None:
+            self.body = None
+            self.go()
+
+        def _weave(self) -> None:
+            while self.body is not None:
+                self.body()
+                self.pause()
+
+    return GreenCarrier
 
 
 class Strand:

@@ -11,10 +11,10 @@ import importlib.util
 import os
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from millpond.testing.simulation_strand import Strand
@@ -28,17 +28,21 @@ if TYPE_CHECKING:
 WIRE = 1 << 15
 """Bytes that a wire holds before the worker has to wait."""
 
-_current = threading.local()
+_GARBAGE = b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n\r\n"
+
+_current: ContextVar[SimulatedProcess] = ContextVar(
+    "worker"
+)  # each thread has its own, and each greenlet
 
 
 def current_worker() -> SimulatedProcess:
     """On a strand: the worker that it is."""
-    worker: SimulatedProcess = _current.worker
-    return worker
+    return _current.get()
 
 
-def loop_on(world: World) -> ModuleType:
-    """A copy of the worker's loop that reads the world's clock, and says when it has decoded a chunk."""
+@cache
+def loop() -> Any:
+    """A copy of the worker's loop that reads its world's clock, and says when it has decoded a chunk."""
     spec = importlib.util.find_spec("millpond.worker.loop")
     assert spec is not None
     assert spec.loader is not None
@@ -49,13 +53,16 @@ def loop_on(world: World) -> ModuleType:
     def decode_chunk(body: Buffer) -> Any:
         parts = decode(body)
         worker = current_worker()
-        world.observer.decoded(worker, parts)
+        worker.world.observer.decoded(worker, parts)
         worker.strand.step()
         return parts
 
-    module.monotonic_ns = world.nanoseconds
+    def monotonic_ns() -> int:
+        return current_worker().world.nanoseconds()
+
+    module.monotonic_ns = monotonic_ns
     module.decode_chunk = decode_chunk
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 class SimulatedPage:
@@ -83,6 +90,8 @@ class SimulatedChannel:
         self._worker = worker
         self._decoder = Decoder()
         self.wire = bytearray()  # sent, and not delivered
+        self.amid = False  # a frame is being sent
+        self.garbled = False  # something else wrote there, too: nothing after that is a frame
 
     def receive(self) -> list[Frame]:
         """At least one frame. Raises EOFError when the parent has closed its end."""
@@ -109,13 +118,23 @@ class SimulatedChannel:
     def send(self, buffers: list[Buffer]) -> None:
         """Put a frame on the wire, a piece at a time."""
         data = memoryview(b"".join(buffers))
+        self.amid = True
         while data:
             self._worker.strand.wait_until(self._has_room)
             piece = data[: self._worker.world.piece(min(len(data), WIRE - len(self.wire)))]
             self.wire += piece
             data = data[len(piece) :]
+        self.amid = False
+        if self.garbled:
+            return
         for frame in Decoder().feed(b"".join(buffers)):
             self._worker.world.observer.sent(self._worker, frame)
+
+    def garble(self, framed: bool) -> None:
+        """Something else writes there, between two frames; ``framed``: with a header as a frame has it."""
+        if not self.amid:
+            self.wire += b"".join(frames.encode(frames.DONE, [_GARBAGE])) if framed else _GARBAGE
+            self.garbled = True
 
     def deliver(self, most: int) -> int:
         """Move bytes from the wire to where the parent reads; return how many."""
@@ -169,11 +188,11 @@ class SimulatedProcess:
         self.world.born(self)
 
     def _live(self) -> None:
-        _current.worker = self
+        _current.set(self)
         page: Any = SimulatedPage(self.slate, self.strand)
         channel: Any = self.channel
         try:
-            self.world.loop.Worker(channel, page, self._settings).run()
+            loop().Worker(channel, page, self._settings).run()
         except EOFError:
             pass
         self._ended(0)

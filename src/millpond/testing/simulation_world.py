@@ -19,7 +19,6 @@ from millpond.testing.simulation_worker import (
     SimulatedContext,
     SimulatedProcess,
     current_worker,
-    loop_on,
 )
 from millpond.worker.codec import Part
 from millpond.worker.frames import Frame
@@ -51,8 +50,14 @@ class World:
     """See the module. The same seed and the same calls give the same history."""
 
     def __init__(
-        self, seed: int = 0, clock: FakeClock | None = None, observer: Observer | None = None
+        self,
+        seed: int = 0,
+        clock: FakeClock | None = None,
+        observer: Observer | None = None,
+        *,
+        light: bool = False,
     ) -> None:
+        """``light``: one thread drives all of it."""
         self.clock = clock or FakeClock()
         self.observer = observer or Observer()
         self.workers: list[SimulatedProcess] = []
@@ -60,8 +65,7 @@ class World:
         self._random = random.Random(seed)
         self._sleepers: dict[SimulatedProcess, float] = {}
         self._born = 0
-        self.loom = Loom()
-        self.loop = loop_on(self)
+        self.loom = Loom(light)
 
     def nanoseconds(self) -> int:
         """The clock as a worker reads it, which takes a while, too."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+from millpond import errors
 from millpond.backends.base import Logged, Report, Work, WorkerInfo
 from millpond.backends.processes import arena
 from millpond.backends.processes.child import Child
@@ -221,25 +222,32 @@ class ProcessBackend:
     def _take(self, child: Child, received: list[Frame]) -> None:
         if self._distrusts:
             received = sandboxed().believed(child, received)
-        for frame in received:
-            if frame.kind == frames.DONE:
-                batch = decode_batch(frame.body, frame.flags != frames.PLAIN, child.arena)
-                again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
-                event = Done(child.id, frame.seq, frame.count, frame.seconds, again)
-                if not _joins_last(self._reports, event, batch):
-                    self._reports.append(Report(event, batch))
-            elif frame.kind == frames.ENDED:
-                self._reports.append(_ended(child, frame))
-            elif frame.kind == frames.READY:
-                child.ready = True
-                self._reports.append(Report(Ready(child.id)))
-            elif frame.kind == frames.FAILED:
-                child.failed = frame.flags, bytes(frame.body)
-                child.stopping = True
-            elif frame.kind == frames.RELEASED:
-                child.give_back(frame.seq)
-            elif frame.kind == frames.LOG:
-                self._reports.append(Report(Logged(frame.body)))
+        try:
+            for frame in received:
+                self._understand(child, frame)
+        except Exception as failure:  # whatever a body that no worker wrote makes of reading it
+            reason = errors.escape(f"a frame cannot be read: {type(failure).__name__}: {failure}")
+            child.channel.broken = errors.ProtocolError(reason)
+
+    def _understand(self, child: Child, frame: Frame) -> None:
+        if frame.kind == frames.DONE:
+            batch = decode_batch(frame.body, frame.flags != frames.PLAIN, child.arena)
+            again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
+            event = Done(child.id, frame.seq, frame.count, frame.seconds, again)
+            if not _joins_last(self._reports, event, batch):
+                self._reports.append(Report(event, batch))
+        elif frame.kind == frames.ENDED:
+            self._reports.append(_ended(child, frame))
+        elif frame.kind == frames.READY:
+            child.ready = True
+            self._reports.append(Report(Ready(child.id)))
+        elif frame.kind == frames.FAILED:
+            child.failed = frame.flags, bytes(frame.body)
+            child.stopping = True
+        elif frame.kind == frames.RELEASED:
+            child.give_back(frame.seq)
+        elif frame.kind == frames.LOG:
+            self._reports.append(Report(Logged(frame.body)))
 
     def _on_death(self, child: Child) -> None:
         del self._children[child.id]
