@@ -176,11 +176,14 @@ def test_a_recall_that_brings_nothing_makes_patient() -> None:
     assert second - first == pytest.approx(2 * world.scheduler.policy.patience)
 
 
-def test_nobody_is_asked_while_all_are_busy() -> None:
+def test_while_all_are_busy_it_is_asked_later_since_outcomes_may_wait_to_be_sent() -> None:
     world = behind_a_long_one()
     world.says(Submitted(2, 1))
-    assert world.scheduler.next_deadline() is None
-    assert world.says(Ticked(), 100.0) == []
+    deadline = world.scheduler.next_deadline()
+    assert deadline is not None
+    assert deadline > 10 * world.scheduler.policy.patience
+    assert world.says(Ticked(), deadline - 1e-6) == []
+    assert world.says(Ticked(), deadline) == [Recall(2)]
 
 
 def test_a_worker_that_gave_all_back_is_idle_once() -> None:

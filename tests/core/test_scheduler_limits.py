@@ -46,8 +46,8 @@ def running(limits: Limits, tasks: int = 1, workers: int = 1) -> World:
 
 
 def limited_five(**limits: Any) -> World:
-    """Worker 1 has tasks 1 to 5 in its hands, task 0 is answered, since 10 s."""
-    world = World(1)
+    """Worker 1 has tasks 1 to 5 in its hands, task 0 is answered, since 10 s; only limits are looked at."""
+    world = World(1, patience=1000.0)
     world.says(Submitted(1, 6, limits=Limits(**limits)), 9.0)
     orders = world.says(Done(1, 0, 1, 0.000_01), 10.0)
     while sent(orders) < 5:

@@ -21,7 +21,7 @@ from millpond.core.crew import Crew
 from millpond.core.events import JobId, WorkerId
 from millpond.core.policy import NO_LIMITS, Policy
 from millpond.core.retrying import pause
-from millpond.core.watching import CHECK, cancelled, overdue, wake_up
+from millpond.core.watching import CHECK, cancelled, overdue, patience, wake_up
 from millpond.core.worker_state import WorkerState
 
 
@@ -268,10 +268,9 @@ class Scheduler(Crew):
             late = overdue(worker, self._backlog, self._now)
             if late is not None:
                 self._recall(worker, *late)
-        if self._backlog.queue or not self._idle:
-            return
+        least = patience(self._backlog, bool(self._idle))
         for worker in self.workers.values():
-            if worker.hides_work() and worker.since + worker.patience <= self._now:
+            if worker.hides_work() and worker.since + max(worker.patience, least) <= self._now:
                 self._recall(worker)
 
     def _check(self, worker: WorkerState) -> None:

@@ -12,6 +12,9 @@ CHECK: Final = 0.01
 """Seconds after which a worker is looked at again that holds a cancelled task and was between two."""
 GRACE: Final = 1.0
 """Seconds by which a coroutine may be late before its worker's event loop is taken to be blocked."""
+_BUSY: Final = 0.1
+"""Seconds after which a worker is looked at that is in a task longer than was thought, though nobody could take
+what waits behind it: outcomes of shorter ones before it may not have been sent."""
 
 
 def wake_up(backlog: Backlog, workers: Collection[WorkerState], idle: bool) -> float | None:
@@ -19,13 +22,18 @@ def wake_up(backlog: Backlog, workers: Collection[WorkerState], idle: bool) -> f
     waits = [
         worker.check for worker in workers if worker.check is not None and not worker.recalling
     ]
-    if idle and not backlog.queue:
-        waits += [worker.since + worker.patience for worker in workers if worker.hides_work()]
+    least = patience(backlog, idle)
+    waits += [w.since + max(w.patience, least) for w in workers if w.hides_work()]
     if backlog.delayed:
         waits.append(backlog.delayed[0][0])
     if backlog.limited:
         waits += [when for w in workers if (when := _due(w, backlog)) is not None]
     return min(waits, default=None)
+
+
+def patience(backlog: Backlog, idle: bool) -> float:
+    """Seconds for which a worker that hides work is left in peace at least."""
+    return 0.0 if idle and not backlog.queue else _BUSY
 
 
 def overdue(

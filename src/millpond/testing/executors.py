@@ -347,15 +347,11 @@ class PendingExecutorTests(ExecutorSuite):
             results.close()
             assert list(results) == []
         del results
-        tasks.wait_until(
-            lambda: all(future.running() or future.cancelled() for future in futures),
-            "all that are pending are cancelled",
-        )
+        tasks.wait_until(lambda: all(f.running() or f.cancelled() for f in futures), "none waits")
         cancelled = sum(future.cancelled() for future in futures)
-        assert cancelled > 0
         gate.touch()
         executor.shutdown()
-        assert tasks.executions(journal) == 200 - cancelled
+        assert tasks.executions(journal) == 200 - cancelled < 200
 
     def test_an_unread_map_runs_all_the_same(self, executor: PoolExecutor, tmp_path: Path) -> None:
         journal = tmp_path / "journal"

@@ -233,6 +233,23 @@ class LazyInBackgroundTests(Suite):
         gate.touch()
         assert list(results) == [0]
 
+    @pytest.mark.parametrize("method", [*IMAPS, "apply_async"])
+    @pytest.mark.parametrize("count", [30, 500])
+    def test_what_is_done_is_not_held_back_by_a_longer_task_behind_it(
+        self, tmp_path: Path, method: str, count: int
+    ) -> None:
+        gate = tmp_path / "gate"
+        given = [(x, str(gate)) for x in range(count, -1, -1)]  # 0 waits, and is the last
+        with self.make_pool(1) as pool:
+            if method == "apply_async":
+                calls = [pool.apply_async(rows.quick_or_gated_row, (row,)) for row in given]
+                results = (call.get(SOON) for call in calls)
+            else:
+                results = getattr(pool, method)(rows.quick_or_gated_row, given)
+            assert [next(results) for _ in range(count)] == [x for x, _ in given[:-1]]
+            gate.touch()
+            assert list(results) == [0]
+
     def test_ordered_results_wait_for_the_first(self, pool: Pool, tmp_path: Path) -> None:
         gate = tmp_path / "gate"
         results = pool.imap(rows.quick_or_gated_row, [(x, str(gate)) for x in range(30)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from millpond.worker import frames
@@ -17,6 +18,9 @@ SHORT: Final = 20_000
 """Nanoseconds. A task under this is shorter than sending its outcome."""
 GATHER: Final = 1_000_000
 """Nanoseconds for which outcomes of short tasks are gathered."""
+PRESS: Final = signal.SIGURG
+"""Tells a worker to send what it has gathered, since the task that it is in takes long. Of all signals this one is
+ignored where nobody asks for it, and sent by nothing but a socket's urgent data."""
 
 
 class Answers:
@@ -32,6 +36,9 @@ class Answers:
         self._mixed = False
         self._again = False  # one of them asks for another run
         self._spent = 0  # nanoseconds that they took
+        self.amid: int | None = (
+            None  # the number of the task that is the user's just now, if one is
+        )
 
     def add(self, value: object) -> None:
         """A value that may stand in a batch as it is."""
@@ -90,6 +97,14 @@ class Answers:
         self._spent += took
         if took > SHORT or self._spent > GATHER or self._encoded or self._at_once:
             self.flush(seq)
+
+    def press(self, _number: int, _frame: object) -> None:
+        """The handler of PRESS. Between two tasks there is no need, and no right: there they are changed."""
+        if self.amid is not None and os.getpid() == self._pid and not self._channel.amid():
+            try:
+                self.flush(self.amid)
+            except OSError:
+                pass  # the parent is gone, which is met again soon
 
     def flush(self, seq: int) -> None:
         """Send what has been gathered."""

@@ -92,9 +92,13 @@ class WorkerChannel:
         if self._deferred:
             self._send_deferred()
 
+    def amid(self) -> bool:
+        """Whether this thread is sending a frame: in a signal handler, what it came amid."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
+
     def send_amid(self, buffers: list[Buffer]) -> None:
         """The same from anywhere; in a signal handler that came amid a frame, it is sent after that."""
-        if self._lock._is_owned():  # type: ignore[attr-defined]
+        if self.amid():
             self._deferred.append(buffers)
         else:
             self.send(buffers)

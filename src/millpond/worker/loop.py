@@ -20,7 +20,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from millpond.worker import arena, frames, last_words, outcome, place, records, seeding
-from millpond.worker.answers import GATHER, SHORT, Answers
+from millpond.worker.answers import GATHER, PRESS, SHORT, Answers
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
 from millpond.worker.conduct import Conducted
@@ -87,7 +87,7 @@ class Worker:
         self._retry_on: tuple[type[BaseException], ...] = ()  # of the part that is being run
         self._receive = channel.receive
         self._wire = settings.wire  # how outcomes travel
-        self._answers = Answers(channel, self._wire, at_once=settings.at_most_once)
+        self.answers = Answers(channel, self._wire, at_once=settings.at_most_once)
         self._coroutines: ChannelCoroutines | None = None  # from the first one on
 
     def run(self) -> None:
@@ -129,7 +129,7 @@ class Worker:
             stop = self._seq + count
             function = self._function(part)
             if type(function) is Sealed:
-                self._answers.repeat(function, count)
+                self.answers.repeat(function, count)
                 self._seq = stop
             elif type(function) is Conducted:
                 self._run_conducted(function, part)
@@ -137,7 +137,7 @@ class Worker:
                 self._run_slices(function, part)
             else:
                 self._run_each(function, part)
-            self._answers.flush(self._seq)
+            self.answers.flush(self._seq)
             self._seq = stop
         page[WORD] = word(self._seq, 0, IDLE)
 
@@ -163,8 +163,8 @@ class Worker:
             exception.__traceback__ = None
         else:
             self._add(value)
-        self._answers.pace(monotonic_ns() - begin, self._seq)
-        self._answers.flush(self._seq)
+        self.answers.pace(monotonic_ns() - begin, self._seq)
+        self.answers.flush(self._seq)
         self._channel.expect()
 
     def _function(self, part: Part) -> Any:
@@ -205,7 +205,7 @@ class Worker:
 
     def _run_each(self, function: Any, part: Part, skip: int = 2) -> None:
         """Run the tasks of a part, each noted on the slate; ``skip`` frames of a traceback are ours."""
-        page = self._page
+        page, answers = self._page, self.answers
         items = part.plain if part.plain is not None else part.blobs
         encoded = part.plain is None
         call = _CALLS[part.style] if encoded or part.style != CALL else _star
@@ -223,28 +223,31 @@ class Worker:
                         continue
                     item = decode_argument(item)
                     page[WORD] += RUNNING - DECODING
+                answers.amid = self._seq
                 value = call(function, item)
+                answers.amid = None
             except BaseException as exception:
+                answers.amid = None
                 self._add_error(exception, skip)
                 exception.__traceback__ = None
             else:
                 self._add(value)
                 value = None
             item = None
-            self._answers.pace(monotonic_ns() - begin, self._seq)
+            answers.pace(monotonic_ns() - begin, self._seq)
 
     def _add(self, value: object) -> None:
         if may_stand(value):
-            self._answers.add(value)
+            self.answers.add(value)
         else:
             self._page[WORD] = self._seq * STEP + ONE + ENCODING
-            self._answers.seal(value)
+            self.answers.seal(value)
         self._seq += 1
         self._page[WORD] = self._seq * STEP + IDLE
 
     def _add_error(self, exception: BaseException, skip: int) -> None:
         self._page[WORD] = self._seq * STEP + ONE + ENCODING
-        self._answers.add_error(exception, skip, self._retry_on, self._seq)
+        self.answers.add_error(exception, skip, self._retry_on, self._seq)
         self._seq += 1
         self._page[WORD] = self._seq * STEP + IDLE
 
@@ -276,7 +279,7 @@ class Worker:
                 self._add_error(StopIteration(), skip=1)
             index += size if done == size else done + 1
             took = monotonic_ns() - begin
-            self._answers.pace(took, self._seq)
+            self.answers.pace(took, self._seq)
             size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
             if took > SHORT * done:
                 size = 1  # a task that is longer than sending its outcome is answered by itself
@@ -292,17 +295,19 @@ class Worker:
         results: list[Any] = []
         error = None
         try:
+            self.answers.amid = self._seq
             results.extend(islice(outputs, size))
         except BaseException as exception:
             error = exception
+        self.answers.amid = None
         done = len(results)
-        if done >= MANY and self._answers.add_together(results, self._seq):
+        if done >= MANY and self.answers.add_together(results, self._seq):
             pass
         elif UNSIZED.issuperset(map(type, results)) or all(map(may_stand, results)):
-            self._answers.add_all(results)
+            self.answers.add_all(results)
         else:
             self._page[WORD] = word(self._seq, size, ENCODING)
-            self._answers.seal_some(results)
+            self.answers.seal_some(results)
         self._seq += done
         if error is None:
             self._page[WORD] = self._seq * STEP + IDLE
@@ -369,7 +374,9 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
         settings, pack = settings._replace(place=own), untrusted.pack_record
     records.divert(channel, settings.levels, pack)
     try:
-        Worker(channel, slate, settings).run()
+        worker = Worker(channel, slate, settings)
+        signal.signal(PRESS, worker.answers.press)
+        worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent is gone, or has given this worker up
 

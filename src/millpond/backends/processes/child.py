@@ -20,6 +20,7 @@ from millpond.backends.processes.starting.terms import terms_of
 from millpond.core.events import WorkerId
 from millpond.errors import ProtocolError
 from millpond.worker import frames
+from millpond.worker.answers import PRESS
 from millpond.worker.borrower import Borrower, Released
 from millpond.worker.channel import Endpoint
 from millpond.worker.frames import Buffer
@@ -169,7 +170,10 @@ class Child:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[bool]:
-        """Stop the process for the time of the context; yields whether it did stop."""
+        """Stop the process for the time of the context; yields whether it did stop.
+
+        As it goes on it sends what it has gathered: the task that it is in may take long.
+        """
         pid = self.process.pid
         try:
             os.kill(pid, signal.SIGSTOP)
@@ -180,6 +184,7 @@ class Child:
             yield self._has_stopped(pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, PRESS)
                 os.kill(pid, signal.SIGCONT)
 
     @staticmethod
