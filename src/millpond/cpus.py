@@ -163,6 +163,8 @@ def parse_mounts(mountinfo: str, controller: str = "cpu") -> list[Mount]:
     """Find the cgroup hierarchies that may have the controller in the text of ``/proc/self/mountinfo``."""
     mounts = []
     for line in mountinfo.splitlines():
+        if "cgroup" not in line:
+            continue  # most are not, and there may be hundreds
         place, separator, system = line.partition(" - ")
         fields, about = place.split(), system.split()
         if not separator or len(fields) < 5 or not about:

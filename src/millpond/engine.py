@@ -160,8 +160,8 @@ class Engine:
     def _do(self, act: Callable[[], None]) -> None:
         """Have ``act`` done in the seat; return when it has been done, or raise what it raised."""
         errand = _Errand(act)
-        self._post(errand.run)
-        self.wait(errand.done, None)
+        self._intake.inbox.append(errand.run)
+        self.wait(errand.done, None)  # which rings if another thread drives
         if errand.failure is not None:
             raise errand.failure
 

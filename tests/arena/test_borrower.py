@@ -125,6 +125,8 @@ def test_what_cannot_be_mapped_is_copied(pair: Pair, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(mmap, "mmap", refuse)
         copy: Any = pair.borrower.claim(loan.segment)
+        with pytest.raises(EOFError, match="ends before"):
+            pair.borrower.claim(loan.segment._replace(at=1 << 40))
     assert copy == b"x" * MIB
     assert pair.numbers() == [loan.segment.at]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from millpond import Pool
-from millpond.backends.processes.child import _shared_page
+from millpond.backends.processes.outfit import _shared_page
 from millpond.worker.slate import SIZE
 from tests.leaks import descendants
 

@@ -95,12 +95,14 @@ def choose(
 
 def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice:
     from millpond.backends.processes.backend import ProcessBackend
+    from millpond.backends.processes.outfit import hatch
     from millpond.backends.processes.starting import main_module, nursery
 
     context, method, asked, ours = start
     reason = "asked for" if asked else "the default"
     main_importable = main_module.importable_by(method)
     server: Any = None
+    outfits: list[Any] = []
     threads, copies = "", ""
     if method == "fork" and ours and not asked:
         threads = _other_threads()
@@ -114,8 +116,7 @@ def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice
     elif method == "fork" and ours:
         if staffed[0].threads:
             libraries()  # here, so that copies of this process need not find them again
-        first = partial(limit, staffed[0])
-        server = nursery.Nursery.fork({"settings": settings}, first)
+        server, outfits = hatch(context, settings, staffed, partial(limit, staffed[0]))
         if threads:
             reason = (
                 f"the initializer's arguments can only be inherited, though there are {threads}"
@@ -126,7 +127,8 @@ def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice
         staffed,
         main_importable=main_importable,
         server=server,
-        owned=server is not None and not safe,
+        owned=bool(outfits),
+        outfits=outfits,
     )
     return Choice("processes", backend, context, method, reason, place=staffed[0])
 

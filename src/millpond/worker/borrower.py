@@ -91,7 +91,10 @@ class Borrower:
         at, done = segment.at + segment.skip, 0
         with memoryview(copy) as view:
             while done < segment.size:
-                done += os.preadv(self.fd, [view[done:]], at + done)
+                count = os.preadv(self.fd, [view[done:]], at + done)
+                if not count:
+                    raise EOFError("the arena's file ends before what is said to be in it")
+                done += count
         self._released.append(Released(segment.at, False))
         return copy
 

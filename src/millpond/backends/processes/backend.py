@@ -7,6 +7,7 @@ import select
 import signal
 import time
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -19,6 +20,7 @@ from millpond.backends.processes.death import Broken, Death, Late, StartFailure,
 from millpond.backends.processes.ending import end_all
 from millpond.backends.processes.lookout import Lookout
 from millpond.backends.processes.out_of_memory import Kills
+from millpond.backends.processes.outfit import Outfit
 from millpond.backends.processes.packing import ProcessPacking, encoded_call
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
@@ -44,7 +46,8 @@ _live: weakref.WeakSet[ProcessBackend] = weakref.WeakSet()
 class ProcessBackend:
     """Workers are processes of ``context``; ``server`` starts them where it is not None.
 
-    ``places``: one for each worker; one that replaces another takes its place.
+    ``places``: one for each worker; one that replaces another takes its place. ``outfits``: of the first workers,
+    where those are being started already. ``owned``: the server is this backend's alone.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class ProcessBackend:
         main_importable: bool = True,
         server: Any = None,
         owned: bool = False,
+        outfits: Sequence[Outfit] = (),
     ) -> None:
         self._context = context
         self._settings = settings
         self._places = places
         self._server = server
-        self._owned = owned  # the server is this backend's alone
+        self._owned = owned
+        self._outfits = deque(outfits)
         self._children: dict[WorkerId, Child] = {}
         self._reports: list[Report] = []
         self._now = time.monotonic_ns
@@ -122,9 +127,12 @@ class ProcessBackend:
         taken = {child.slot for child in self._children.values()}
         slot = next(number for number in count() if number not in taken)
         place = self._places[slot % len(self._places)]
-        child = Child.start(
-            worker, self._context, self._settings, place, self._server, self._arena.fd
-        )
+        if self._outfits:
+            outfit = self._outfits.popleft()
+        else:
+            outfit = Outfit(self._context, self._settings, place, self._arena)
+        outfit.start(self._server)
+        child = Child(worker, outfit)
         child.slot = slot
         child.arena.keep = arena.kept_of_results(len(self._places))
         self._children[worker] = child
@@ -234,6 +242,7 @@ class ProcessBackend:
             batch = decode_batch(frame.body, frame.flags != frames.PLAIN, child.arena)
             again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
             event = Done(child.id, frame.seq, frame.count, frame.seconds, again)
+            child.answered = frame.seq + frame.count
             if not _joins_last(self._reports, event, batch):
                 self._reports.append(Report(event, batch))
         elif frame.kind == frames.ENDED:
@@ -287,6 +296,8 @@ class ProcessBackend:
                 child.close()
             self.abandon()
             arena.leave(self._arena)
+            for outfit in self._outfits:
+                outfit.close()
             if self._owned:
                 self._server.close()
         reports, self._reports = self._reports, []  # outcomes hold memory, and nobody wants them

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -16,27 +14,16 @@ from typing import Any
 from millpond.backends.base import WorkerInfo
 from millpond.backends.processes.channel import ParentChannel
 from millpond.backends.processes.lookout import Lookout
-from millpond.backends.processes.starting.terms import terms_of
+from millpond.backends.processes.outfit import Outfit
 from millpond.core.events import WorkerId
 from millpond.errors import ProtocolError
 from millpond.worker import frames
 from millpond.worker.answers import PRESS
 from millpond.worker.borrower import Borrower, Released
-from millpond.worker.channel import Endpoint
 from millpond.worker.frames import Buffer
 from millpond.worker.lending import Loan
-from millpond.worker.loop import Settings, serve
-from millpond.worker.place import Place, without_threads
-from millpond.worker.segments import open_file
-from millpond.worker.slate import FORKED, IDLE, SIZE, Slate
+from millpond.worker.slate import FORKED, IDLE
 
-_QUIET = frozenset({signal.SIGINT})
-"""Blocked in a worker until it has its own handler, so that no Ctrl-C shows its start's traceback."""
-_SEALS = (
-    getattr(fcntl, "F_SEAL_SHRINK", 0)
-    | getattr(fcntl, "F_SEAL_GROW", 0)
-    | getattr(fcntl, "F_SEAL_SEAL", 0)
-)
 _BLOCK = 512
 """Bytes of what a file's blocks are counted in."""
 _STOPPING = 0.02
@@ -46,20 +33,19 @@ _STOPPING = 0.02
 class Child:
     """A process, its channel and its slate."""
 
-    def __init__(
-        self, number: WorkerId, process: Any, channel: ParentChannel, slate: Slate, arena: int
-    ) -> None:
+    def __init__(self, number: WorkerId, outfit: Outfit) -> None:
+        """Of an outfit whose process has been started."""
         self.id = number
         self.slot = 0  # whose place it has
-        self.process = process
-        self.channel = channel
-        self.slate = slate
+        self.process = process = outfit.process
+        self.channel = ParentChannel(outfit.channel, outfit.largest)
+        self.slate = outfit.slate
         self.sentinel: int | None = getattr(process, "sentinel", None)
         self.ready = False
         self.applied: dict[str, Any] | None = None  # of its sandbox, as it says
         self.broken: ProtocolError | None = None  # it sent what no worker sends
         self.heard = 0  # how many of its frames were believed (in a sandbox)
-        self.answered = 0  # of its tasks, in the order of their numbers
+        self.answered = 0  # tasks before this number
         self.suspected: tuple[int, float] | None = None  # what was heard when it was late, and when
         self.failed: tuple[int, bytes] | None = None  # its initializer's error
         self.condemned: Any = None  # why it was killed by order
@@ -69,53 +55,10 @@ class Child:
         self.known: set[int] = set()  # jobs whose function it has
         # Jobs whose function it need not keep, and places of results that nobody here sees any more.
         self._stale: deque[int | Released] = deque()
-        self.arena = Borrower(arena, self._stale, giving=True)
+        self.arena = Borrower(outfit.arena, self._stale, giving=True)
         self._borrowed: dict[
             int, list[Loan]
         ] = {}  # by their numbers, once for each time they were sent
-
-    @classmethod
-    def start(
-        cls,
-        number: WorkerId,
-        context: Any,
-        settings: Settings,
-        place: Place,
-        server: Any,
-        lent: int,
-    ) -> Child:
-        """Start a process; ``lent``: this one's file of the arena, for who is trusted.
-
-        Raises OSError, and leaves nothing then.
-        """
-        with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
-            ours, its = socket.socketpair()
-            mine.callback(ours.close)
-            theirs.callback(its.close)
-            page = _shared_page()
-            theirs.callback(os.close, page)
-            slate = Slate(page)
-            mine.callback(slate.close)
-            arena = -1
-            files: tuple[int, ...] = ()
-            if settings.sandbox is None:
-                arena = open_file()
-                mine.callback(os.close, arena)
-                files = arena, lent
-            endpoint = Endpoint(its.fileno(), page, *files)
-            process = context.Process(target=serve, args=(endpoint, settings, place), daemon=True)
-            process.name = process.name.replace("Process", "PoolWorker")
-            terms = terms_of(process)
-            terms.blocked = _QUIET
-            terms.place = place if settings.sandbox is None else without_threads(place)
-            terms.returns = False
-            if server is not None:
-                terms.server = server
-            process.start()
-            mine.pop_all()
-            # What a worker sends it has had in its memory.
-            largest = (settings.sandbox and settings.sandbox.memory) or frames.LARGEST
-            return cls(number, process, ParentChannel(ours, largest), slate, arena)
 
     def disown(self, error: ProtocolError) -> None:
         """It sent what no worker sends: nothing more of it is believed."""
@@ -172,7 +115,8 @@ class Child:
     def stopped(self) -> Iterator[bool]:
         """Stop the process for the time of the context; yields whether it did stop.
 
-        As it goes on it sends what it has gathered: the task that it is in may take long.
+        If it has done tasks whose outcomes have not come, it sends them as it goes on: the one that it is in may
+        take long.
         """
         pid = self.process.pid
         try:
@@ -184,7 +128,8 @@ class Child:
             yield self._has_stopped(pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, PRESS)
+                if self.slate.read()[0] > self.answered:
+                    os.kill(pid, PRESS)
                 os.kill(pid, signal.SIGCONT)
 
     @staticmethod
@@ -220,22 +165,6 @@ class Child:
         self._borrowed.clear()
         with contextlib.suppress(ValueError):
             self.slate.close()
-
-
-def _shared_page() -> int:
-    """A descriptor of a page that has no name, of a size that no worker can change: reading where a file
-    has been cut off would end the parent by SIGBUS."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("millpond-slate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, SIZE)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    else:
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-        os.ftruncate(fd, SIZE)
-    return fd
 
 
 def _state(pid: int) -> str:

@@ -16,7 +16,7 @@ ties a child's life to its parent's, ``payload.py`` is what travels to a child t
 served child, ``terms.py`` what is kept of a process, ``outcome_file.py`` and ``returned.py`` how
 its result comes back, ``standard.py`` what of multiprocessing's private parts is used. A server
 comes to be in ``births.py``, a fresh one by ``commands.py``, imports what ``preloading.py`` says,
-and is spoken to through ``conversation.py``.
+and is spoken to through ``conversation.py``; ``brood.py`` is of children that it forks unasked.
 
 Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is
 passed to a child has no fd number below 3; a start either happens or raises and leaves nothing

@@ -11,7 +11,9 @@ import os
 import signal
 import socket
 from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, NoReturn
 
 from millpond.backends.processes.starting import binding, child, commands, preloading, standard
@@ -19,6 +21,7 @@ from millpond.backends.processes.starting.direct import fork_sealed
 from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.server import Server, settle_in
+from millpond.backends.processes.starting.terms import terms_of
 
 _GRACE = 1.0
 
@@ -31,15 +34,24 @@ class Birth(NamedTuple):
     control: socket.socket
 
 
-def fork(inherited: Mapping[str, object], first: Callable[[], object]) -> Birth:
-    """A copy of this process that serves, after it has called ``first``."""
+class Unborn(NamedTuple):
+    """A process that the server is to fork at once, and the descriptors that are for nobody else."""
+
+    process: BaseProcess
+    fds: Sequence[int]
+
+
+def fork(
+    inherited: Mapping[str, object], first: Callable[[], object], brood: Sequence[Unborn] = ()
+) -> Birth:
+    """A copy of this process that serves, after it has called ``first`` and forked its brood."""
     standard.util._flush_std_streams()
     binding.prepare()  # here, so that the next copy has it too
     ours, theirs = socket.socketpair()
     parent_fd = -1
     try:
         parent_fd = os.pidfd_open(os.getpid())
-        copy = _Copy(inherited, first, parent_fd)
+        copy = _Copy(inherited, first, parent_fd, brood)
         pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask), ALL_SIGNALS)
         return _watched(pid, ours)
     except BaseException:
@@ -54,10 +66,12 @@ class _Copy:
     """What the copy knows of its parent; its lives as the server, and as each child."""
 
     def __init__(
-        self, inherited: Mapping[str, object], first: Callable[[], object], parent_fd: int
-    ) -> None:
+        self, inherited: Mapping[str, object], first: Callable[[], object], parent_fd: int,
+        brood: Sequence[Unborn],
+    ) -> None:  # fmt: skip
         self.inherited = inherited
         self.first = first
+        self.brood = brood
         self.parent = os.getpid()
         self.parent_fd = parent_fd  # a pidfd of the parent
         self.collects = gc.isenabled()
@@ -74,7 +88,10 @@ class _Copy:
             self.pid = os.getpid()
             if os.getppid() == self.parent:
                 self.first()
-                Server(control, self.parent_fd).serve(self.run_child)
+                server = Server(control, self.parent_fd)
+                server.bear(partial(self.run_own, unborn) for unborn in self.brood)
+                self.keep_only(())
+                server.serve(self.run_child)
             code = 0
         except Exception:
             child.report()
@@ -86,16 +103,36 @@ class _Copy:
         try:
             child.begin_forked()
             opening, pickled, outcome = child.open_payload(fds[0], fds[1:])
-            if opening["bound"]:
-                binding.bind_to_thread(self.pid)
-            if self.on_child_signal is not None:
-                signal.signal(signal.SIGCHLD, self.on_child_signal)
-            child.wake(self.mask | opening["blocked"], self.collects)
+            self.wake(opening["bound"], opening["blocked"])
             code = child.run_sent(opening, pickled, outcome, self.parent_fd, self.inherited)
         except Exception:
             child.report()
         finally:
             child.leave_forked(code)
+
+    def run_own(self, unborn: Unborn) -> NoReturn:
+        code = 1
+        try:
+            child.begin_forked()
+            self.keep_only(unborn.fds)
+            self.wake(True, terms_of(unborn.process).blocked)
+            code = child.run_inherited(unborn.process, self.parent_fd)
+        except Exception:
+            child.report()
+        finally:
+            child.leave_forked(code)
+
+    def keep_only(self, fds: Sequence[int]) -> None:
+        for unborn in self.brood:
+            if unborn.fds is not fds:
+                close_all(*unborn.fds)
+
+    def wake(self, bound: bool, blocked: Iterable[int]) -> None:
+        if bound:
+            binding.bind_to_thread(self.pid)
+        if self.on_child_signal is not None:
+            signal.signal(signal.SIGCHLD, self.on_child_signal)
+        child.wake(self.mask.union(blocked), self.collects)
 
 
 def execute(preload: Sequence[str] | None) -> Birth:

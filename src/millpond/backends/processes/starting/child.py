@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import sys
+from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import popen_fork
 from multiprocessing.process import BaseProcess
@@ -59,7 +60,7 @@ def wake(mask: Iterable[int], collects: bool = True) -> None:
     """A server's child begins to take signals; none that came before was for it."""
     if collects:
         gc.enable()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def report() -> None:
@@ -75,6 +76,14 @@ def open_payload(fd: int, fds: Sequence[int]) -> tuple[payload.Opening, bytes, O
         os._exit(1)
     opening, process_pickle = found
     return opening, process_pickle, payload.receive(fds, opening)
+
+
+def run_inherited(process_obj: BaseProcess, parent_fd: int | None) -> int:
+    """Run a process that this child has from its parent; its exit code."""
+    own = terms_of(process_obj).place
+    if own is not None:
+        place.take(own)
+    return enter(process_obj, None, parent_fd)
 
 
 def run_sent(

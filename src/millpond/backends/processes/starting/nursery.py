@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from millpond.backends.processes.starting import births, payload, server, standard
+from millpond.backends.processes.starting.brood import Answer, Brood
 from millpond.backends.processes.starting.conversation import (
     Conversation,
     NurseryError,
@@ -32,6 +33,7 @@ from millpond.backends.processes.starting.conversation import (
 )
 from millpond.backends.processes.starting.interruptions import held
 from millpond.backends.processes.starting.popen import close_all, wait_readable
+from millpond.backends.processes.starting.terms import terms_of
 
 __all__ = ["Child", "Nursery", "NurseryError", "current_fork_server", "fork_server", "shutdown"]
 
@@ -54,14 +56,17 @@ class Child(Protocol):
 class Nursery:
     """One such server. ``names`` says what its children have already."""
 
-    def __init__(self, birth: births.Birth, inherited: Mapping[str, object] | None) -> None:
+    def __init__(
+        self, birth: births.Birth, inherited: Mapping[str, object] | None, brood: int = 0
+    ) -> None:
         self.pid = birth.pid
         self.inherited = inherited
         self.names = None if inherited is None else {id(v): n for n, v in inherited.items()}
         self._control = birth.control
         self._pidfd = birth.pidfd
         self._lock = threading.RLock()
-        self._numbers = itertools.count(server.END + 1)
+        self._brood = Brood(brood)
+        self._numbers = itertools.count(self._brood.end)
         self._asked: dict[int, Child] = {}
         self._given_up: set[int] = set()
         self._children: weakref.WeakValueDictionary[int, Child] = weakref.WeakValueDictionary()
@@ -73,10 +78,20 @@ class Nursery:
         _here.add(self)
 
     @classmethod
-    def fork(cls, inherited: Mapping[str, object], first: Callable[[], object] = bool) -> Nursery:
-        """A copy of this process as it is now; there, ``first`` is called once."""
+    def fork(
+        cls,
+        inherited: Mapping[str, object],
+        first: Callable[[], object] = bool,
+        brood: Sequence[births.Unborn] = (),
+    ) -> Nursery:
+        """A copy of this process as it is now; there, ``first`` is called once.
+
+        ``brood``: processes that it forks at once. Their ``start()`` only hears of it, and takes half the time.
+        """
+        for number, unborn in enumerate(brood, server.END + 1):
+            terms_of(unborn.process).laid = number
         with held():
-            return cls(births.fork(inherited, first), inherited)
+            return cls(births.fork(inherited, first, brood), inherited, len(brood))
 
     @classmethod
     def exec(cls, preload: Sequence[str] | None = None) -> Nursery:
@@ -106,6 +121,18 @@ class Nursery:
             if self._asked.pop(number, None) is not None:
                 self._abandon(number, payload_fd)
             raise
+        finally:
+            self._lock.release()
+
+    def adopt(self, child: Child, number: int) -> None:
+        """Hear of one of the brood; as ``start``."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise self._talk.silence(PATIENCE)
+        try:
+            self._talk.listen(lambda: self._brood.heard(number), PATIENCE)
+            self._asked[number] = child
+            for answer in self._brood.take(number):
+                self.answer(*answer)
         finally:
             self._lock.release()
 
@@ -145,6 +172,7 @@ class Nursery:
             finally:
                 self._lock.release()
         self._finalizer()
+        self._brood.close()
         _here.discard(self)  # a forked copy must not close numbers that are others' by now
 
     def wait(self, timeout: float) -> bool:
@@ -153,6 +181,8 @@ class Nursery:
 
     def answer(self, what: int, value: int, number: int, pid: int, pidfd: int) -> None:
         """The server says something."""
+        if self._brood.note(Answer(what, value, number, pid, pidfd)):
+            return
         if what == server.STARTED:
             self._started(number, pid, pidfd)
         elif what == server.FAILED:
@@ -184,6 +214,7 @@ class Nursery:
     def let_go(self) -> None:
         """In a forked copy of this process: the server is the original's."""
         self._talk.let_go()
+        self._brood.close()
         close_all(self._pidfd)
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]
 

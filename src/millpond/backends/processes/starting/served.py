@@ -7,6 +7,7 @@ from multiprocessing.process import BaseProcess
 
 from millpond.backends.processes.starting import nursery, payload, surroundings
 from millpond.backends.processes.starting.popen import Popen, wait_readable
+from millpond.backends.processes.starting.terms import terms_of
 
 
 class ServedPopen(Popen):
@@ -20,6 +21,10 @@ class ServedPopen(Popen):
         super().__init__(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
+        laid = terms_of(process_obj).laid
+        if self._server is not None and laid is not None:
+            self._server.adopt(self, laid)
+            return
         if self._server is not None:
             self._ask(self._server, process_obj)
             return

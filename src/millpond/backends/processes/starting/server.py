@@ -19,10 +19,13 @@ import select
 import signal
 import socket
 import struct
+from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
+from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all
 
 REQUEST = struct.Struct(
@@ -54,6 +57,14 @@ class Server:
         self._poll.register(control, select.POLLIN)
         self._retired = False
         self._ending = False
+
+    def bear(self, lives: Iterable[Callable[[], NoReturn]]) -> None:
+        """Fork children that need not be asked for: they count from 1 on, and are bound."""
+        for number, live in enumerate(lives, END + 1):
+            try:
+                self._fork(live, number, True)
+            except OSError as error:
+                self._answer(FAILED, error.errno or 0, number, 0)
 
     def serve(self, run: Run) -> None:
         """Until the parent ends, or has closed its side."""
@@ -98,18 +109,18 @@ class Server:
         try:
             if len(fds) != count:  # our own limit of descriptors cut the message
                 raise OSError(24, "too many open files in the process that forks children")
-            self._fork(run, fds, number, bool(bound))
+            self._fork(partial(run, fds), number, bool(bound))
         except OSError as error:
             self._answer(FAILED, error.errno or 0, number, 0)
         finally:
             close_all(*fds)
 
-    def _fork(self, run: Run, fds: list[int], number: int, bound: bool) -> None:
+    def _fork(self, live: Callable[[], NoReturn], number: int, bound: bool) -> None:
         pid = os.fork()
         if pid == 0:
             try:
                 self._forget()
-                run(fds)
+                live()
             finally:
                 os._exit(1)
         try:
@@ -188,7 +199,7 @@ def say_busy(control: socket.socket) -> None:
 def settle_in() -> None:
     """What the server's process does to itself first."""
     gc.disable()  # no finalizer of the parent's objects runs here
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it was ignored no status could be had
     for fd in (0, 1, 2):  # what arrives must not land there
         try:

@@ -30,6 +30,9 @@ class Terms:
     server: Nursery | None = None
     """What is to fork this process, other than its start method says; set before ``start()``."""
 
+    laid: int | None = None
+    """The number that it has in the brood of its server, where that forks it without being asked."""
+
     bound = False  # whether this start ties the child's life to its parent's
     outcome: OutcomeFile | None = None
     left: bytes | None = None  # what the child left, until it is decoded

@@ -1,0 +1,136 @@
+"""What a worker process gets, made before it is started: both ends of all that it will share with its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from millpond.backends.processes import arena
+from millpond.backends.processes.starting.births import Unborn
+from millpond.backends.processes.starting.nursery import Nursery
+from millpond.backends.processes.starting.terms import terms_of
+from millpond.worker import frames
+from millpond.worker.channel import Endpoint
+from millpond.worker.loop import Settings, serve
+from millpond.worker.place import Place, without_threads
+from millpond.worker.segments import open_file
+from millpond.worker.slate import SIZE, Slate
+
+_QUIET: Final = frozenset({signal.SIGINT})
+"""Blocked in a worker until it has its own handler, so that no Ctrl-C shows its start's traceback."""
+_SEALS: Final = (
+    getattr(fcntl, "F_SEAL_SHRINK", 0)
+    | getattr(fcntl, "F_SEAL_GROW", 0)
+    | getattr(fcntl, "F_SEAL_SEAL", 0)
+)
+
+_waiting: weakref.WeakSet[Outfit] = weakref.WeakSet()
+
+
+class Outfit:
+    """Of one process, until that is started; what is the parent's goes on to its ``Child``."""
+
+    def __init__(self, context: Any, settings: Settings, place: Place, lent: arena.Shared) -> None:
+        """``lent``: this program's file of the arena, for who is trusted; held as long as this is.
+
+        Raises OSError, and leaves nothing then.
+        """
+        with contextlib.ExitStack() as mine, contextlib.ExitStack() as its:
+            self.channel, end = socket.socketpair()
+            mine.callback(self.channel.close)
+            its.callback(end.close)
+            page = _shared_page()
+            its.callback(os.close, page)
+            self.slate = Slate(page)
+            mine.callback(self.slate.close)
+            self.arena, self.lent = -1, lent
+            self.fds = [end.fileno(), page]
+            if settings.sandbox is None:
+                self.arena = open_file()
+                mine.callback(os.close, self.arena)
+                for file in (
+                    self.arena,
+                    lent.fd,
+                ):  # a copy of this process closes what is this one's
+                    self.fds.append(os.dup(file))
+                    its.callback(os.close, self.fds[-1])
+            # What a worker sends it has had in its memory.
+            self.largest = (settings.sandbox and settings.sandbox.memory) or frames.LARGEST
+            args = Endpoint(*self.fds), settings, place
+            self.process = context.Process(target=serve, args=args, daemon=True)
+            self.process.name = self.process.name.replace("Process", "PoolWorker")
+            terms = terms_of(self.process)
+            terms.blocked = _QUIET
+            terms.place = place if settings.sandbox is None else without_threads(place)
+            terms.returns = False
+            self._mine, self._its = mine.pop_all(), its.pop_all()
+        _waiting.add(self)
+
+    def start(self, server: Nursery | None) -> None:
+        """Start the process. Raises OSError, and leaves nothing then."""
+        if server is not None:
+            terms_of(self.process).server = server
+        try:
+            self.process.start()
+        except BaseException:
+            self.close()
+            raise
+        _waiting.discard(self)
+        self._its.close()
+        self._mine.pop_all()
+
+    def close(self) -> None:
+        """It is not needed."""
+        self._its.close()
+        self.keep_its()
+
+    def keep_its(self) -> None:
+        """In a copy of this process: what is the parent's would keep channels from ending there."""
+        self._mine.close()
+
+
+def hatch(
+    context: Any, settings: Settings, places: Sequence[Place], first: Callable[[], object]
+) -> tuple[Nursery, list[Outfit]]:
+    """A copy of this process that forks the first workers at once, and outfits that only need be started."""
+    lent, outfits = arena.current(), list[Outfit]()
+    try:
+        for place in places:
+            outfits.append(Outfit(context, settings, place, lent))
+        brood = [Unborn(outfit.process, outfit.fds) for outfit in outfits]
+        return Nursery.fork({"settings": settings}, first, brood), outfits
+    except BaseException:
+        for outfit in outfits:
+            outfit.close()
+        raise
+
+
+def _shared_page() -> int:
+    """A descriptor of a page that has no name, of a size that no worker can change: reading where a file
+    has been cut off would end the parent by SIGBUS."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("millpond-slate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, SIZE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+        os.ftruncate(fd, SIZE)
+    return fd
+
+
+def _in_child() -> None:
+    for outfit in list(_waiting):
+        outfit.keep_its()
+    _waiting.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
