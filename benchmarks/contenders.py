@@ -126,16 +126,13 @@ class MpirePool:
     def map(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Any:
-        given = list(iterable)
-        if given and type(given[0]) is tuple:
-            given = [(one,) for one in given]  # it takes a tuple for several arguments
-        return self._pool.map(func, given, chunk_size=chunksize)
+        return self._pool.map(func, list(_single(iterable)), chunk_size=chunksize)
 
     def imap(self, func: Callable[..., Any], iterable: Iterable[Any]) -> Any:
-        return self._pool.imap(func, iterable)
+        return self._pool.imap(func, _single(iterable))
 
     def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any]) -> Any:
-        return self._pool.imap_unordered(func, iterable)
+        return self._pool.imap_unordered(func, _single(iterable))
 
     def close(self) -> None:
         self._pool.stop_and_join()
@@ -145,6 +142,11 @@ class MpirePool:
 
     def join(self) -> None:
         pass
+
+
+def _single(arguments: Iterable[Any]) -> Iterator[Any]:
+    """For mpire, which takes a tuple for several arguments."""
+    return ((one,) if type(one) is tuple else one for one in arguments)
 
 
 class PebblePool:
