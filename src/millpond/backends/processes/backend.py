@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -65,7 +66,6 @@ class ProcessBackend:
         self._settings = settings
         self._places = places
         self._server = server
-        self._owned = owned
         self._outfits = deque(outfits)
         self._children: dict[WorkerId, Child] = {}
         self._reports: list[Report] = []
@@ -73,13 +73,18 @@ class ProcessBackend:
         self._kills = Kills()
         self._distrusts = settings.sandbox is not None
         self._arena = arena.join()
+        self._ends = contextlib.ExitStack()
+        self._ends.callback(arena.leave, self._arena)
+        if owned:
+            self._ends.callback(server.close)
+        self._ends.callback(_close_all, self._outfits)
         # Other pools' arguments are in the file, too: who is not trusted does not get it.
         put = None if self._distrusts else self._arena.put
         self.packing = ProcessPacking(main_importable, put)
         try:
             self._lookout = self.bells = Lookout()
         except OSError:
-            arena.leave(self._arena)
+            self._ends.close()
             raise
         self.kills = True
         _live.add(self)
@@ -295,11 +300,7 @@ class ProcessBackend:
                 self._take(child, child.channel.drain())
                 child.close()
             self.abandon()
-            arena.leave(self._arena)
-            for outfit in self._outfits:
-                outfit.close()
-            if self._owned:
-                self._server.close()
+            self._ends.close()
         reports, self._reports = self._reports, []  # outcomes hold memory, and nobody wants them
         return [report for report in reports if type(report.event) is Logged]
 
@@ -341,6 +342,11 @@ def _joins_last(reports: list[Report], event: Done, batch: list[Any]) -> bool:
     both = last._replace(count=last.count + event.count, seconds=last.seconds + event.seconds)
     reports[-1] = Report(both, before)
     return True
+
+
+def _close_all(outfits: deque[Outfit]) -> None:
+    while outfits:
+        outfits.pop().close()
 
 
 def _abandon_all() -> None:

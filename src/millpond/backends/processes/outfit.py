@@ -30,6 +30,9 @@ _SEALS: Final = (
     | getattr(fcntl, "F_SEAL_SEAL", 0)
 )
 
+_BROOD: Final = 8
+"""Workers that are forked at once, at most: an outfit has three times as many descriptors as a worker keeps."""
+
 _waiting: weakref.WeakSet[Outfit] = weakref.WeakSet()
 
 
@@ -101,7 +104,7 @@ def hatch(
     """A copy of this process that forks the first workers at once, and outfits that only need be started."""
     lent, outfits = arena.current(), list[Outfit]()
     try:
-        for place in places:
+        for place in places[:_BROOD]:
             outfits.append(Outfit(context, settings, place, lent))
         brood = [Unborn(outfit.process, outfit.fds) for outfit in outfits]
         return Nursery.fork({"settings": settings}, first, brood), outfits
