@@ -10,7 +10,6 @@ import contextlib
 import sys
 import threading
 from collections.abc import AsyncIterable, Callable
-from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -55,6 +54,8 @@ def cancelled() -> BaseException:
         import asyncio
 
         return asyncio.CancelledError()
+    from concurrent.futures import CancelledError
+
     return CancelledError()
 
 
@@ -191,6 +192,8 @@ async def _gather(
 
 def stopped(failure: BaseException) -> Exception:
     """What stands for an exception that ended the pulling of a call's input and is not for its reader."""
+    from concurrent.futures import CancelledError
+
     error = CancelledError("the task that pulls the call's input was cancelled")
     error.__cause__ = failure
     return error

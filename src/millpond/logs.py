@@ -11,14 +11,15 @@ import logging
 from millpond.interrupts import Allowed
 from millpond.report import report
 from millpond.worker import records
+from millpond.worker.diverting import Levels
 from millpond.worker.frames import Buffer
 
 
-def levels() -> records.Levels:
+def levels() -> Levels:
     """What loggers let pass now: of the root, and of all that do not merely follow their parent."""
     manager = logging.root.manager
     named = [("", logging.root), *list(manager.loggerDict.items())]
-    return records.Levels(
+    return Levels(
         manager.disable,
         tuple(
             (name, logger.level, logger.propagate)

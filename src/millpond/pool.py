@@ -9,27 +9,24 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from millpond import errors
-from millpond.arguments import check_count, check_options
 from millpond.awaiting import AsyncContext
-from millpond.backends import registry
-from millpond.backends.places import Staff
-from millpond.context import starting
-from millpond.core.policy import Policy
-from millpond.engine import Engine
-from millpond.options import NONE, TaskOptions, parse
-from millpond.results import AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
-from millpond.submission import Callbacks, Submission
 from millpond.worker.codec import MAP, STAR
 
 if TYPE_CHECKING:
     from millpond.executor import PoolExecutor
+    from millpond.options import TaskOptions
+    from millpond.results import AsyncResult as AsyncResult
+    from millpond.results import IMapIterator as IMapIterator
+    from millpond.results import IMapUnorderedIterator as IMapUnorderedIterator
+    from millpond.results import MapResult as MapResult
+    from millpond.submission import Callbacks
     from millpond.worker.sandbox import Sandbox
+
+    ApplyResult = AsyncResult
 
 __all__ = [
     "ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "Pool", "ThreadPool",
 ]  # fmt: skip
-
-ApplyResult = AsyncResult
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -80,19 +77,15 @@ class Pool(AsyncContext):
         at_most_once: bool = False,
         **options: Unpack[TaskOptions],
     ) -> None:
-        registry.check_may_start()
+        from millpond.assembly import Wanted, assemble
+
         self._graceful = graceful
-        self._processes = check_count(processes)
-        check_options(maxtasksperchild, initializer)
-        start = starting(context, start_method)
-        defaults = parse(NONE, options)
-        staff = Staff(self._processes, cpus, blas_threads, at_most_once)
-        self._choice = registry.choose(backend, start, initializer, tuple(initargs), staff, sandbox)
+        wanted = Wanted(
+            processes, initializer, initargs, maxtasksperchild, context, start_method, backend,
+            cpus, blas_threads, sandbox, at_most_once,
+        )  # fmt: skip
+        self._processes, self._choice, self._engine, self._submission = assemble(wanted, options)
         self._backend = self._choice.backend
-        usable = self._choice.usable
-        policy = Policy(self._processes, maxtasksperchild, at_most_once, cpus=usable)
-        self._engine = Engine(policy, self._backend, attended=self._choice.attended)
-        self._submission = Submission(self._engine, self._backend.packing, policy, defaults)
         self._finalizer = util.Finalize(
             None, self._engine.terminate, args=(_GRACE,), exitpriority=15
         )
@@ -131,7 +124,7 @@ class Pool(AsyncContext):
         self._check_running()
         callbacks = None
         if callback is not None or error_callback is not None:
-            callbacks = Callbacks(callback, error_callback)
+            callbacks = callback, error_callback
         result = self._submission.call(self, func, args, kwds, callbacks, options)
         self._engine.ring()
         return result
@@ -157,7 +150,7 @@ class Pool(AsyncContext):
         Without ``chunksize``, tasks go in chunks of a few milliseconds by measured time; with it, that
         many are never parted.
         """
-        return self._map(func, iterable, MAP, chunksize, Callbacks(), options).get()
+        return self._map(func, iterable, MAP, chunksize, (None, None), options).get()
 
     def starmap(
         self,
@@ -167,7 +160,7 @@ class Pool(AsyncContext):
         **options: Unpack[TaskOptions],
     ) -> list[T]:
         """``map`` of ``func(*x)``."""
-        return self._map(func, iterable, STAR, chunksize, Callbacks(), options).get()
+        return self._map(func, iterable, STAR, chunksize, (None, None), options).get()
 
     def map_async(
         self,
@@ -179,7 +172,7 @@ class Pool(AsyncContext):
         **options: Unpack[TaskOptions],
     ) -> AsyncResult[list[T]]:
         """``map`` that does not wait. An async iterable is pulled by the event loop that runs here."""
-        callbacks = Callbacks(callback, error_callback)
+        callbacks = callback, error_callback
         result = self._map(func, iterable, MAP, chunksize, callbacks, options)
         self._engine.ring()
         return result
@@ -194,7 +187,7 @@ class Pool(AsyncContext):
         **options: Unpack[TaskOptions],
     ) -> AsyncResult[list[T]]:
         """``starmap`` that does not wait."""
-        callbacks = Callbacks(callback, error_callback)
+        callbacks = callback, error_callback
         result = self._map(func, iterable, STAR, chunksize, callbacks, options)
         self._engine.ring()
         return result
@@ -229,8 +222,10 @@ class Pool(AsyncContext):
         exception is raised at its place in the order; iteration may go on after it. For ``async for``, too.
         """
         self._check_running()
-        stream = self._submission.stream_of
-        return stream(IMapIterator, self, func, iterable, chunksize, buffersize, options)
+        iterator: IMapIterator[T] = self._submission.imap(
+            self, func, iterable, chunksize, buffersize, options
+        )
+        return iterator
 
     def imap_unordered(
         self,
@@ -243,9 +238,8 @@ class Pool(AsyncContext):
     ) -> IMapUnorderedIterator[T]:
         """``imap`` that yields results as they come."""
         self._check_running()
-        stream: Any = self._submission.stream_of
-        iterator: IMapUnorderedIterator[T] = stream(
-            IMapUnorderedIterator, self, func, iterable, chunksize, buffersize, options
+        iterator: IMapUnorderedIterator[T] = self._submission.imap(
+            self, func, iterable, chunksize, buffersize, options, ordered=False
         )
         return iterator
 
@@ -362,8 +356,20 @@ class ThreadPool(Pool):
             super().terminate()
 
 
+_RESULTS = {
+    "ApplyResult": "AsyncResult",
+    **{
+        name: name for name in ("AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult")
+    },
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Whatever else ``multiprocessing.pool`` has is the standard library's own."""
+    """What calls give; whatever else ``multiprocessing.pool`` has is the standard library's own."""
+    if name in _RESULTS:
+        from millpond import results
+
+        return getattr(results, _RESULTS[name])
     import multiprocessing.pool
 
     return getattr(multiprocessing.pool, name)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from millpond import awaiting
 from millpond.arguments import check_buffersize, check_chunksize, held
@@ -20,7 +20,7 @@ from millpond.core.policy import Policy
 from millpond.engine import Engine
 from millpond.errors import CannotKill
 from millpond.feeding import feed, is_async
-from millpond.iterators import IMapIterator
+from millpond.iterators import IMapIterator, IMapUnorderedIterator
 from millpond.job import CallStream, Job, MapJob, ReorderedJob
 from millpond.options import NONE, Options, parse
 from millpond.results import AsyncResult, MapResult
@@ -34,19 +34,9 @@ _STREAMS: Final = 64
 _PLAIN: Final = Conduct()
 
 
-class Callbacks(NamedTuple):
-    """What a caller wants to be called when his call has ended."""
-
-    good: Any = None
-    bad: Any = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether there is one."""
-        return self.good is not None or self.bad is not None
-
-
-_SILENT: Final = Callbacks()
+Callbacks = tuple[Callable[[Any], object] | None, Callable[[BaseException], object] | None]
+"""What a caller wants to be called when his call has ended: well, or not."""
+_SILENT: Final[Callbacks] = None, None
 
 
 class Submission:
@@ -153,7 +143,7 @@ class Submission:
         kind = MapJob if options.cost is None else partial(ReorderedJob, cost=options.cost)
         job = kind(self.packing.function(func), name, style, inputs, grain, unit)
         self._set_up(job, func, options)
-        job.receiver = held(result, callbacks.wanted)
+        job.receiver = held(result, callbacks != _SILENT)
         result._job = job
         if not inputs:
             result.settle_empty(job)
@@ -168,10 +158,10 @@ class Submission:
 
     # Bit by bit -----------------------------------------------------------------------------------
 
-    def stream_of(
-        self, iterators: type[IMapIterator[Any]], pool: Any, func: Any, iterable: Any,
-        chunksize: int | None, buffersize: int | None, given: Mapping[str, Any],
-    ) -> IMapIterator[Any]:  # fmt: skip
+    def imap(
+        self, pool: Any, func: Any, iterable: Any, chunksize: int | None, buffersize: int | None,
+        given: Mapping[str, Any], *, ordered: bool = True,
+    ) -> Any:  # fmt: skip
         """``imap`` and ``imap_unordered``."""
         check_chunksize(chunksize)
         check_buffersize(buffersize)
@@ -179,7 +169,6 @@ class Submission:
         options = self._options(given)
         name = name_of(func)
         func = self._prepared(func, options)
-        ordered = iterators is IMapIterator
         job = StreamJob(self.packing.function(func), name, MAP, chunksize or 1, ordered)
         self._set_up(job, func, options)
         if buffersize is not None:
@@ -194,7 +183,8 @@ class Submission:
             engine.ring,
             threaded=engine.attended,
         )
-        iterator = iterators(engine, job, pool)
+        kind = IMapIterator if ordered else IMapUnorderedIterator
+        iterator: IMapIterator[Any] = kind(engine, job, pool)
         if options.progress:
             iterator.watch = _watch(job, options)
         engine.submit(job)

@@ -300,7 +300,7 @@ def test_without_a_parent_there_is_stderr(capsys: pytest.CaptureFixture[str]) ->
     channel = WorkerChannel(theirs.detach())
     ours.close()
     record = logging.makeLogRecord({"msg": "alone", "name": "x", "levelname": "INFO"})
-    records.Forwarder(channel).handle(record)
+    records.Forwarder(channel, records.pack).handle(record)
     channel.close()
     assert capsys.readouterr().err == "INFO:x:alone\n"
 

@@ -328,7 +328,9 @@ def poison(row: tuple[int, list[tuple[int, int]]]) -> int:
 def test_a_slate_that_lies_among_others(lie: str) -> None:
     with Pool(1, sandbox=True) as pool:
         for _ in range(3):
-            assert pool.apply(abs, (-1,)) == 1  # the first tasks are past, whatever is gathered later
+            assert (
+                pool.apply(abs, (-1,)) == 1
+            )  # the first tasks are past, whatever is gathered later
         rows = [(x, LIES[lie]) for x in range(12)]
         found: list[Any] = pool.map(poison, rows, chunksize=4, on_error="return")
         died = [x for x, value in enumerate(found) if isinstance(value, Exception)]

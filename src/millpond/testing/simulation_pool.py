@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from millpond import pool
+from millpond import assembly
 from millpond.backends import registry
 from millpond.backends.places import Staff
 from millpond.engine import Engine
@@ -40,6 +40,6 @@ class SimulatedPool(Pool):
         engine = partial(Engine, clock=self.world.clock)
         with (
             mock.patch.object(registry, "choose", choose),
-            mock.patch.object(pool, "Engine", engine),
+            mock.patch.object(assembly, "Engine", engine),
         ):
             super().__init__(processes, **options)

@@ -19,7 +19,7 @@ from itertools import islice, starmap
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from millpond.worker import arena, frames, last_words, outcome, place, records, seeding
+from millpond.worker import arena, diverting, frames, last_words, outcome, place, seeding
 from millpond.worker.answers import GATHER, PRESS, SHORT, Answers
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
@@ -60,7 +60,7 @@ class Settings(NamedTuple):
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     at_most_once: bool = False
-    levels: records.Levels | None = None
+    levels: diverting.Levels | None = None
     sandbox: Sandbox | None = None
     place: place.Place = place.Place({})  # whose limit of threads has to wait for the sandbox
 
@@ -367,12 +367,12 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     channel, slate, page = endpoint.open()
     channel.brisk = own.usable > 1
     last_words.keep(slate, page)
-    pack = records.pack
+    pack = None
     if settings.sandbox is not None:
         from millpond.worker import untrusted
 
         settings, pack = settings._replace(place=own), untrusted.pack_record
-    records.divert(channel, settings.levels, pack)
+    diverting.divert(channel, settings.levels, pack)
     try:
         worker = Worker(channel, slate, settings)
         signal.signal(PRESS, worker.answers.press)

@@ -15,20 +15,13 @@ import logging
 import os
 import pickle
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from millpond.worker import frames
 from millpond.worker.channel import WorkerChannel
+from millpond.worker.diverting import Levels
 from millpond.worker.frames import Buffer
 from millpond.worker.outcome import PLAIN, PROTOCOL
-
-
-class Levels(NamedTuple):
-    """What the parent's loggers let pass."""
-
-    disabled: int  # ``logging.disable``
-    loggers: tuple[tuple[str, int, bool], ...]  # name ("": the root), level, propagate
-
 
 Pack = Callable[[logging.LogRecord], bytes]
 
@@ -36,9 +29,9 @@ Pack = Callable[[logging.LogRecord], bytes]
 class Forwarder(logging.Handler):
     """Sends records to the parent. As a handler of the root it only stands for there being none."""
 
-    def __init__(self, channel: WorkerChannel, packed: Pack | None = None) -> None:
+    def __init__(self, channel: WorkerChannel, packed: Pack) -> None:
         super().__init__()
-        self._pack = packed or pack
+        self._pack = packed
         self._channel = channel
         self.pid = os.getpid()
         self.copies: set[logging.Handler] = set()  # of the parent's handlers
@@ -64,11 +57,8 @@ _forwarder: Forwarder | None = None
 _call_all: Callable[..., None] = logging.Logger.callHandlers
 
 
-def divert(channel: WorkerChannel, levels: Levels | None, packed: Pack | None = None) -> None:
-    """From now on records go to the parent, whose loggers' levels are these (None: inherited).
-
-    ``packed`` makes bytes of a record (default: ``pack``).
-    """
+def divert(channel: WorkerChannel, levels: Levels | None, packed: Pack) -> None:
+    """``diverting.divert``, now."""
     global _call_all, _forwarder
     root = logging.root
     if _forwarder is not None:  # this is a copy of a worker, for a pool of that one

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import wait
 from typing import Any
 
 _AFTER_KILL = 0.5
@@ -42,10 +42,14 @@ def _continue(process: Any) -> None:
 def _await(processes: Sequence[Any], seconds: float) -> None:
     """Until all have ended or the time is over."""
     limit = time.monotonic() + seconds
-    waiting = {p.sentinel for p in processes if hasattr(p, "sentinel")}
-    while waiting:
+    running = {p.sentinel for p in processes if hasattr(p, "sentinel")}
+    poll = select.poll()  # multiprocessing.connection, which has this, imports twenty modules
+    for sentinel in running:
+        poll.register(sentinel, select.POLLIN)
+    while running:
         left = limit - time.monotonic()
-        ended = wait(list(waiting), max(left, 0))
-        waiting.difference_update(ended)
+        for sentinel, _ in poll.poll(max(left, 0) * 1000):
+            poll.unregister(sentinel)
+            running.discard(sentinel)
         if left <= 0:
             return

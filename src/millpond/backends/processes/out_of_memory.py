@@ -8,11 +8,11 @@ program may be taken for one.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Final, NamedTuple
 
 _SHORTLY: Final = 1.0
@@ -30,8 +30,8 @@ _MEMORY_1: Final = (
 class Source(NamedTuple):
     """Where a count is, and what there is to say of the group that it counts for."""
 
-    events: Path
-    folders: tuple[Path, ...] = ()  # the group's and those above it, the innermost first
+    events: str
+    folders: tuple[str, ...] = ()  # the group's and those above it, the innermost first
     limit: str = ""
     usage: tuple[str, ...] = ()
 
@@ -40,8 +40,8 @@ class Kills:
     """Kills for want of memory, as the kernel counts them where this process is; from now on."""
 
     def __init__(self, root: str = "/") -> None:
-        self._root = Path(root)
-        self._source = _source(self._root, _read(self._root / "proc/self/cgroup"))
+        self._root = root
+        self._source = _source(root, _read(os.path.join(root, "proc/self/cgroup")))
         self._seen = self._count()
         self._fresh = 0  # of those seen last, for which no death has been seen
         self._when = 0.0
@@ -69,16 +69,19 @@ class Kills:
         limits = [
             (size, folder)
             for folder in self._source.folders
-            if (size := _number(folder / self._source.limit)) is not None and size < _UNLIMITED
+            if (size := _number(os.path.join(folder, self._source.limit))) is not None
+            and size < _UNLIMITED
         ]
         if not limits:
             total = re.search(
-                r"^MemTotal: +(\d+) kB$", _read(self._root / "proc/meminfo"), re.MULTILINE
+                r"^MemTotal: +(\d+) kB$",
+                _read(os.path.join(self._root, "proc/meminfo")),
+                re.MULTILINE,
             )
             return f"the machine has {shown(int(total[1]) << 10)}" if total else "no limit is known"
         limit, folder = min(limits)
         names = self._source.usage
-        uses = [size for name in names if (size := _number(folder / name)) is not None]
+        uses = [size for name in names if (size := _number(os.path.join(folder, name))) is not None]
         return f"its cgroup may use {shown(limit)}" + (
             f" and used {shown(uses[0])}" if uses else ""
         )
@@ -93,41 +96,48 @@ def shown(size: int) -> str:
 
 
 @lru_cache(maxsize=4)
-def _source(root: Path, membership: str) -> Source | None:
+def _source(root: str, membership: str) -> Source | None:
     return next(_sources(root, membership), None)
 
 
-def _sources(root: Path, membership: str) -> Iterator[Source]:
+def _sources(root: str, membership: str) -> Iterator[Source]:
     """Those that can be read, the best first."""
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
-        for base, names in [
-            (root / "sys/fs/cgroup", _MEMORY if not controllers else None),
-            (
-                root / "sys/fs/cgroup/memory",
-                _MEMORY_1 if "memory" in controllers.split(",") else None,
-            ),
-        ]:
-            if names is None:
-                continue
-            inner = base / path.lstrip("/")
-            if not inner.is_dir():
-                inner = base  # in a namespace of its own, which shows a group as the outermost one
-            events, limit, usage = names
-            if "oom_kill " in _read(inner / events):
-                depth = len(inner.relative_to(base).parts)
-                yield Source(inner / events, (inner, *inner.parents[:depth]), limit, usage)
-    if "oom_kill " in _read(root / "proc/vmstat"):
-        yield Source(root / "proc/vmstat")
+        groups = os.path.join(root, "sys/fs/cgroup")
+        if not controllers:
+            base, names = groups, _MEMORY
+        elif "memory" in controllers.split(","):
+            base, names = os.path.join(groups, "memory"), _MEMORY_1
+        else:
+            continue
+        inner = os.path.join(base, path.strip("/")).rstrip("/")
+        if not os.path.isdir(inner):
+            inner = base  # in a namespace of its own, which shows a group as the outermost one
+        events, limit, usage = names
+        if "oom_kill " in _read(os.path.join(inner, events)):
+            yield Source(os.path.join(inner, events), tuple(_upwards(inner, base)), limit, usage)
+    events = os.path.join(root, "proc/vmstat")
+    if "oom_kill " in _read(events):
+        yield Source(events)
 
 
-def _read(path: Path) -> str:
+def _upwards(inner: str, base: str) -> Iterator[str]:
+    """The folder and those above it, up to ``base``."""
+    yield inner
+    while inner != base:
+        inner = os.path.dirname(inner)
+        yield inner
+
+
+def _read(path: str) -> str:
     try:
-        return path.read_text()
+        with open(path) as file:
+            return file.read()
     except OSError:
         return ""
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     text = _read(path).strip()
     return int(text) if text.isdecimal() else None

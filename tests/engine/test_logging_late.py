@@ -1,0 +1,45 @@
+"""A worker does not import ``logging`` for its own sake; once a task does, its records go to the parent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+LIMIT = 60.0
+
+PROGRAM = """
+import sys
+
+from millpond import Pool
+
+
+def say(number):
+    late = "logging" not in sys.modules
+    import logging
+
+    logging.getLogger("late").debug("not asked for")
+    logging.getLogger("late").info("number %d", number)
+    return late
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s", level=logging.INFO, stream=sys.stdout)
+    with Pool(1, start_method=sys.argv[1]) as pool:
+        late = pool.map(say, [1, 2], chunksize=1)
+    print(*late)
+"""
+
+
+def test_logging_that_is_imported_late_is_diverted_too(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, program, method], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.stderr == ""
+    *records, late = done.stdout.splitlines()
+    assert records == ["INFO late number 1", "INFO late number 2"]
+    assert late == ("True False" if method == "spawn" else "False False")
