@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,14 @@ def test_there_is_one_fork_server_and_it_comes_back() -> None:
     millpond.shutdown()
     assert nurseries.current_fork_server() is None
     assert server_of_a_child() not in {first, os.getpid()}
+
+
+def test_the_fork_server_is_no_business_of_multiprocessing_s_finalizers() -> None:
+    """CPython's own tests look whether a process left some."""
+    millpond.shutdown()
+    before = dict(util._finalizer_registry)  # type: ignore[attr-defined]
+    assert nurseries.fork_server().alive()
+    assert util._finalizer_registry == before  # type: ignore[attr-defined]
 
 
 def test_shutdown_lets_children_finish() -> None:

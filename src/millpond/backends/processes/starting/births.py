@@ -34,6 +34,13 @@ class Birth(NamedTuple):
     control: socket.socket
 
 
+class _Kept(socket.socket):
+    """One that is needed until the last join at the interpreter's end, after which Python warns of open ones."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Unborn(NamedTuple):
     """A process that the server is to fork at once, and the descriptors that are for nobody else."""
 
@@ -138,7 +145,8 @@ class _Copy:
 def execute(preload: Sequence[str] | None) -> Birth:
     """A fresh interpreter that serves, after it has imported ``preload``."""
     orders = parent_fd = -1
-    ours, theirs = socket.socketpair()
+    pair, theirs = socket.socketpair()
+    ours = _Kept(fileno=pair.detach())
     mask = pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         parent_fd = os.pidfd_open(os.getpid())

@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from millpond.backends.processes.starting import births, payload, server, standard
+from millpond.backends.processes.starting import births, payload, server
 from millpond.backends.processes.starting.brood import Answer, Brood
 from millpond.backends.processes.starting.conversation import (
     Conversation,
@@ -240,8 +240,6 @@ def fork_server() -> Nursery:
             _fork_server = None
         if _fork_server is None:
             _fork_server = Nursery.exec()
-            # At the very end of an exit, after the joins: Python warns of sockets that are open.
-            standard.util.Finalize(_fork_server, _fork_server._talk.let_go, exitpriority=-1000)
         return _fork_server
 
 
