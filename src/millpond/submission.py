@@ -143,7 +143,7 @@ class Submission:
         kind = MapJob if options.cost is None else partial(ReorderedJob, cost=options.cost)
         job = kind(self.packing.function(func), name, style, inputs, grain, unit)
         self._set_up(job, func, options)
-        job.receiver = held(result, callbacks != _SILENT)
+        job.receiver = held(result, any(each is not None for each in callbacks))
         result._job = job
         if not inputs:
             result.settle_empty(job)

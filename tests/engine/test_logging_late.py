@@ -33,6 +33,46 @@ if __name__ == "__main__":
 """
 
 
+FORKING = """
+import importlib.util, os, sys
+
+from millpond import Pool
+
+
+def look_and_fork(_):
+    looked = importlib.util.find_spec("logging").loader is not None
+    if "logging" in sys.modules:
+        return "it was there"
+    pid = os.fork()
+    if not pid:
+        import logging
+
+        logging.warning("of a copy")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    import logging
+
+    logging.warning("of the worker")
+    return looked, logging.__loader__ is logging.__spec__.loader, type(logging.__loader__).__name__
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    with Pool(1, start_method="spawn") as pool:
+        print(pool.map(look_and_fork, [0]))
+"""
+
+
+def test_a_copy_that_a_task_forks_logs_for_itself_and_looking_is_no_import(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FORKING)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=LIMIT)
+    assert done.stderr == "WARNING:root:of a copy\n"
+    assert done.stdout.splitlines() == ["of the worker", "[(True, True, 'SourceFileLoader')]"]
+
+
 def test_logging_that_is_imported_late_is_diverted_too(method: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

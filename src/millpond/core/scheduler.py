@@ -174,7 +174,7 @@ class Scheduler(Crew):
         if worker is None or not worker.recalling:
             return
         worker.recalling = False
-        worker.late = bool(worker.flight)  # what it runs is not as short as was thought
+        worker.late = event.seq if worker.flight else 0
         worker.patience = 2 * max(worker.patience, event.elapsed)
         worker.since = self._now - event.elapsed
         self._take_back(worker.give_back(event.seq))

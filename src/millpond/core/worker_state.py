@@ -46,7 +46,7 @@ class WorkerState:
         self.ready = False
         self.retiring = False  # it was told to stop after what it holds
         self.recalling = False  # it was asked to give back what it has not begun
-        self.late = False  # since its last answer it was found in a task longer than was thought
+        self.late = 0  # it was found in a task longer than was thought, which is before this number
         self.flight: deque[Held] = deque()  # sent and not answered, in the order of their numbers
         self.ends: deque[int] = deque()  # where each chunk of the flight ends
         self.open: dict[int, Opened] = {}  # coroutines sent and not answered, by their numbers
@@ -134,7 +134,8 @@ class WorkerState:
     def progressed(self, now: float, seconds: float, patience: float) -> None:
         """An answer came: it is alive and getting on."""
         self.since = now
-        self.late = False
+        if not self.flight or self.flight[0].seq >= self.late:
+            self.late = 0
         self.patience = max(patience, 4 * seconds)
 
     def give_back(self, seq: int) -> list[Span]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from _signal import pthread_sigmask, valid_signals  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from typing import TYPE_CHECKING, Any, Final
 
 from millpond.worker import frames
 from millpond.worker.outcome import AGAIN, SMALL, NotTogether, asks_again, may_stand
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from millpond.worker.channel import WorkerChannel
     from millpond.worker.frames import Buffer
     from millpond.worker.outcome import Sealed, Wire
@@ -20,7 +24,11 @@ GATHER: Final = 1_000_000
 """Nanoseconds for which outcomes of short tasks are gathered."""
 PRESS: Final = signal.SIGURG
 """Tells a worker to send what it has gathered, since the task that it is in takes long. Of all signals this one is
-ignored where nobody asks for it, and sent by nothing but a socket's urgent data."""
+ignored where nobody asks for it, and sent by little else: a socket's urgent data, and Go's runtime to itself."""
+
+_SIGNALS: Final = valid_signals()
+_ROOM: Final = 50
+"""Calls that sending may nest, and more."""
 
 
 class Answers:
@@ -98,13 +106,26 @@ class Answers:
         if took > SHORT or self._spent > GATHER or self._encoded or self._at_once:
             self.flush(seq)
 
-    def press(self, _number: int, _frame: object) -> None:
-        """The handler of PRESS. Between two tasks there is no need, and no right: there they are changed."""
-        if self.amid is not None and os.getpid() == self._pid and not self._channel.amid():
+    def press(self, _number: int, frame: FrameType | None) -> None:
+        """The handler of PRESS. Between two tasks there is no need, and no right: there they are changed.
+
+        What it leaves undone it is asked for again. Other handlers, which a task may have and which may raise,
+        have to wait: a frame goes whole, and once.
+        """
+        seq, self.amid = self.amid, None  # in one step, as far as handlers are concerned
+        try:
+            if seq is None or os.getpid() != self._pid or self._channel.amid() or _deep(frame):
+                return
+            mask = pthread_sigmask(signal.SIG_BLOCK, ())
             try:
-                self.flush(self.amid)
+                pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+                self.flush(seq)
             except OSError:
                 pass  # the parent is gone, which is met again soon
+            finally:
+                pthread_sigmask(signal.SIG_SETMASK, mask)
+        finally:
+            self.amid = seq
 
     def flush(self, seq: int) -> None:
         """Send what has been gathered."""
@@ -126,3 +147,12 @@ class Answers:
         self._outcomes, self._encoded = [], []
         self._mixed, self._again, self._spent = False, False, 0
         self._channel.send(frame)
+
+
+def _deep(frame: FrameType | None) -> bool:
+    """Whether a task is so near to the limit of recursion that sending would fail."""
+    left = sys.getrecursionlimit() - _ROOM
+    while frame is not None and left > 0:
+        frame = frame.f_back
+        left -= 1
+    return frame is not None

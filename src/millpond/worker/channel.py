@@ -112,7 +112,10 @@ class WorkerChannel:
         """Frames that tell the parent what nobody here sees any more."""
         told: list[Buffer] = []
         while self.released:
-            told += encode(RELEASED, seq=self.released.popleft().number)
+            try:
+                told += encode(RELEASED, seq=self.released.popleft().number)
+            except IndexError:
+                break  # another thread, or a signal's handler, was faster
         return told
 
     def _send_deferred(self) -> None:

@@ -6,12 +6,13 @@ imported is diverted at once, what has not as soon as it is.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     import logging
@@ -46,24 +47,49 @@ def _divert(channel: WorkerChannel, levels: Levels | None, pack: Pack | None) ->
 
 
 class _Awaited:
-    """Finds ``logging`` as ever (PEP 451), and calls ``then`` when it has been executed."""
+    """Finds ``logging`` as the other finders do (PEP 451), and calls ``then`` once it has been executed.
+
+    Only in this process: a copy that a task forks logs as if nothing were done here.
+    """
 
     def __init__(self, then: Callable[[], None]) -> None:
         self._then = then
+        self._pid = os.getpid()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != "logging":
+        if name != "logging" or os.getpid() != self._pid:
             return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+        for finder in list(sys.meta_path):
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = cast("Any", _Telling(spec.loader, self._found))
+                return spec
+        return None
 
-            def exec_module(module: ModuleType) -> None:
-                execute(module)
+    def _found(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            if os.getpid() == self._pid:
                 self._then()
 
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+
+class _Telling:
+    """A loader that tells when it has executed its module, in which it leaves no trace."""
+
+    def __init__(self, loader: Any, then: Callable[[], None]) -> None:
+        self._loader = loader
+        self._then = then
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._then()
