@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import millpond
+from millpond.backends.processes import outfit
 from millpond.backends.processes.starting.births import Unborn
 from millpond.backends.processes.starting.nursery import Nursery
 from millpond.backends.processes.starting.terms import terms_of
@@ -90,3 +93,23 @@ def test_who_of_a_brood_is_not_adopted_ends_with_the_server(tmp_path: Path) -> N
     other.join(LIMIT)
     assert other.exitcode == -signal.SIGKILL
     assert not any(os.path.exists(f"/proc/{file.read_text()}") for file in files)
+
+
+def test_a_pool_that_is_being_made_holds_the_arena(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another pool's end, in another thread or by garbage collection, may come at any moment of it."""
+    last = millpond.Pool(1, start_method="fork")
+    found: list[outfit.Outfit] = []
+
+    def hatch(*args: Any) -> Any:
+        server, outfits = original(*args)
+        found.extend(outfits)
+        last.terminate()
+        return server, outfits
+
+    original = outfit.hatch
+    monkeypatch.setattr(outfit, "hatch", hatch)
+    with millpond.Pool(1, start_method="fork") as pool:
+        assert pool._backend._arena is found[0].lent
+        assert found[0].lent.fd >= 0
+        assert pool.apply(len, (bytearray(1 << 20),)) == 1 << 20
+    assert found[0].lent.fd < 0, "it was the last one's to close"

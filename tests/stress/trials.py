@@ -103,8 +103,7 @@ def play(trial: Trial, stage: Stage, watcher: leaks.Watcher) -> Told:
             results = give(pool, trial, stage.journal, collected)
             if trial.point == "stopping":
                 pool.close()
-            if trial.action == "stop":
-                _after_stop(trial, acted, pool, results)
+            placed = trial.action != "stop" or _after_stop(trial, acted, pool, results)
             got = [_outcome(result) for result in results]
             closed = trial.then == "terminated" or trial.point == "stopping"
             usable = closed or pool.map(tasks.square, range(20)) == SQUARES
@@ -115,6 +114,7 @@ def play(trial: Trial, stage: Stage, watcher: leaks.Watcher) -> Told:
             pool.terminate()
             pool.join()
         told = _count(trial, got, stage, acted, collected)
+        told = told._replace(acted=told.acted and placed)
     del pool, results
     left = watcher.leaks(before)
     orphans = sum(text.startswith("process") for text in left)
@@ -138,11 +138,12 @@ def _over(trial: Trial, results: list[Any]) -> bool:
     return trial.point != "stopping" and all(result.ready() for result in results)
 
 
-def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> None:
-    """A stopped worker goes on, or is killed; or the pool is terminated."""
+def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> bool:
+    """A stopped worker goes on, or is killed; or the pool is terminated. Whether there was one."""
     tasks.wait_until(lambda: acted.exists() or _over(trial, results), "it stops", SOON)
-    if not acted.exists():
-        return
+    with contextlib.suppress(FileExistsError):
+        acted.touch(exist_ok=False)  # nobody would let go on who stops from now on
+        return False
     pid = int(acted.read_bytes().split()[0])
     # Who looks at a worker stops it and lets it go on, which may have undone what was ordered here.
     tasks.wait_until(
@@ -150,9 +151,10 @@ def _after_stop(trial: Trial, acted: Path, pool: Any, results: list[Any]) -> Non
     )
     if trial.then == "terminated":
         pool.terminate()
-        return
+        return True
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL if trial.then == "killed" else signal.SIGCONT)
+    return True
 
 
 def _state(pid: int) -> str:

@@ -55,20 +55,24 @@ class Shared(Lending):
 
 def current() -> Shared:
     """The one of this process, made for the first who asks. It is closed when nobody holds it any more."""
-    global _current
     with _changing:
-        shared = None if _current is None else _current()
-        if shared is None or shared.fd < 0:
-            shared = Shared()
-            _current = weakref.ref(shared)
-        return shared
+        return _found()
 
 
 def join() -> Shared:
     """The same for a pool, which has to ``leave``."""
-    shared = current()
     with _changing:
+        shared = _found()
         shared.users += 1
+        return shared
+
+
+def _found() -> Shared:
+    global _current
+    shared = None if _current is None else _current()
+    if shared is None or shared.fd < 0:
+        shared = Shared()
+        _current = weakref.ref(shared)
     return shared
 
 

@@ -72,7 +72,7 @@ class ProcessBackend:
         self._now = time.monotonic_ns
         self._kills = Kills()
         self._distrusts = settings.sandbox is not None
-        self._arena = arena.join()
+        self._arena = outfits[0].lent if outfits else arena.join()
         self._ends = contextlib.ExitStack()
         self._ends.callback(arena.leave, self._arena)
         if owned:

@@ -101,8 +101,11 @@ class Outfit:
 def hatch(
     context: Any, settings: Settings, places: Sequence[Place], first: Callable[[], object]
 ) -> tuple[Nursery, list[Outfit]]:
-    """A copy of this process that forks the first workers at once, and outfits that only need be started."""
-    lent, outfits = arena.current(), list[Outfit]()
+    """A copy of this process that forks the first workers at once, and outfits that only need be started.
+
+    The pool has joined the arena then: it is the outfits' that it has to leave.
+    """
+    lent, outfits = arena.join(), list[Outfit]()
     try:
         for place in places[:_BROOD]:
             outfits.append(Outfit(context, settings, place, lent))
@@ -111,6 +114,7 @@ def hatch(
     except BaseException:
         for outfit in outfits:
             outfit.close()
+        arena.leave(lent)
         raise
 
 
