@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millpond.core.commands import DROPPED, Kill, Recall, Send, Settle, Span, Start, Stop
+from millpond.core.commands import DROPPED, Kill, Send, Settle, Span, Start, Stop
 from millpond.core.events import (
     Closing,
     Done,
@@ -386,12 +386,3 @@ def test_a_cost_is_known_once_it_was_measured() -> None:
     assert world.scheduler.cost(1) is None
     world.says(Done(1, 0, 1, 0.25))
     assert world.scheduler.cost(1) == 0.25
-
-
-def test_a_worker_in_a_long_task_gets_nothing_behind_it_though_it_answers_those_before() -> None:
-    world = five_in_flight()
-    assert world.says(Ticked(), world.now + 0.2) == [Recall(1)]
-    world.says(Recalled(1, 4, 0.1))  # it is in number 3, and has begun no other
-    world.says(Done(1, 1, 2, 0.000_02))  # what it had gathered, for which it was pressed
-    assert not sends(world.says(Submitted(2, 1))), "number 3 still runs"
-    assert sends(world.says(Done(1, 3, 1, 0.2)))

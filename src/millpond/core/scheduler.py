@@ -171,7 +171,7 @@ class Scheduler(Crew):
 
     def _recalled(self, event: events.Recalled) -> None:
         worker = self.workers.get(event.worker)
-        if worker is None or not worker.recalling:
+        if worker is None or not worker.recalling or worker.is_past(event.seq):
             return
         worker.recalling = False
         worker.late = event.seq if worker.flight else 0

@@ -74,6 +74,13 @@ class WorkerState:
         first = self.flight[0]
         return len(self.flight) > 1 or first.count > 1 or any(seq > first.seq for seq in self.open)
 
+    def is_past(self, seq: int) -> bool:
+        """Whether ``seq`` is of before what it holds: an answer to an earlier recall, come late or twice.
+
+        After a recall it gets nothing until what it is in was answered, so an earlier answer is always past then.
+        """
+        return bool(self.flight) and not self.open and seq < self.flight[0].seq
+
     def busy(self) -> bool:
         """Whether it holds tasks."""
         return bool(self.flight or self.open)
