@@ -29,6 +29,7 @@ sys.path[:0] = {path!r}
 if __name__ == "__main__":
     import importlib, os, signal, time
     from millpond.testing import tasks
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
     Suite = getattr(importlib.import_module({module!r}), {name!r})
     pool = Suite().make_pool(2)
     print(*[w.pid for w in pool._pool], flush=True)
