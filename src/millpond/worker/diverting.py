@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from millpond.worker.channel import WorkerChannel
 
-    Pack = Callable[[logging.LogRecord], bytes]
+Pack = Callable[["logging.LogRecord"], bytes]
 
 
 class Levels(NamedTuple):

@@ -19,11 +19,9 @@ from typing import Any
 
 from millpond.worker import frames
 from millpond.worker.channel import WorkerChannel
-from millpond.worker.diverting import Levels
+from millpond.worker.diverting import Levels, Pack
 from millpond.worker.frames import Buffer
 from millpond.worker.outcome import PLAIN, PROTOCOL
-
-Pack = Callable[[logging.LogRecord], bytes]
 
 
 class Forwarder(logging.Handler):
