@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from millpond import cpus
+
 _SHORTLY: Final = 1.0
 """Seconds between a kill that the kernel counted and the worker's end being seen, at most."""
 _UNLIMITED: Final = 1 << 60
@@ -28,7 +30,7 @@ _MEMORY_1: Final = (
 
 
 class Source(NamedTuple):
-    """Where a count is, and what there is to say of the group that it counts for."""
+    """Where a count is, below the root, and what there is to say of the group that it counts for."""
 
     events: str
     folders: tuple[str, ...] = ()  # the group's and those above it, the innermost first
@@ -41,7 +43,7 @@ class Kills:
 
     def __init__(self, root: str = "/") -> None:
         self._root = root
-        self._source = _source(root, _read(os.path.join(root, "proc/self/cgroup")))
+        self._source = _source(root, cpus.read(root, "/proc/self/cgroup"))
         self._seen = self._count()
         self._fresh = 0  # of those seen last, for which no death has been seen
         self._when = 0.0
@@ -61,7 +63,9 @@ class Kills:
     def _count(self) -> int:
         if self._source is None:
             return 0
-        found = re.search(r"^oom_kill (\d+)$", _read(self._source.events), re.MULTILINE)
+        found = re.search(
+            r"^oom_kill (\d+)$", cpus.read(self._root, self._source.events), re.MULTILINE
+        )
         return int(found[1]) if found else 0
 
     def _room(self) -> str:
@@ -69,22 +73,26 @@ class Kills:
         limits = [
             (size, folder)
             for folder in self._source.folders
-            if (size := _number(os.path.join(folder, self._source.limit))) is not None
+            if (size := self._number(f"{folder}/{self._source.limit}")) is not None
             and size < _UNLIMITED
         ]
         if not limits:
             total = re.search(
                 r"^MemTotal: +(\d+) kB$",
-                _read(os.path.join(self._root, "proc/meminfo")),
+                cpus.read(self._root, "/proc/meminfo"),
                 re.MULTILINE,
             )
             return f"the machine has {shown(int(total[1]) << 10)}" if total else "no limit is known"
         limit, folder = min(limits)
         names = self._source.usage
-        uses = [size for name in names if (size := _number(os.path.join(folder, name))) is not None]
+        uses = [size for name in names if (size := self._number(f"{folder}/{name}")) is not None]
         return f"its cgroup may use {shown(limit)}" + (
             f" and used {shown(uses[0])}" if uses else ""
         )
+
+    def _number(self, path: str) -> int | None:
+        text = cpus.read(self._root, path).strip()
+        return int(text) if text.isdecimal() else None
 
 
 def shown(size: int) -> str:
@@ -104,40 +112,18 @@ def _sources(root: str, membership: str) -> Iterator[Source]:
     """Those that can be read, the best first."""
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
-        groups = os.path.join(root, "sys/fs/cgroup")
         if not controllers:
-            base, names = groups, _MEMORY
+            base, (events, limit, usage) = "/sys/fs/cgroup", _MEMORY
         elif "memory" in controllers.split(","):
-            base, names = os.path.join(groups, "memory"), _MEMORY_1
+            base, (events, limit, usage) = "/sys/fs/cgroup/memory", _MEMORY_1
         else:
             continue
-        inner = os.path.join(base, path.strip("/")).rstrip("/")
-        if not os.path.isdir(inner):
-            inner = base  # in a namespace of its own, which shows a group as the outermost one
-        events, limit, usage = names
-        if "oom_kill " in _read(os.path.join(inner, events)):
-            yield Source(os.path.join(inner, events), tuple(_upwards(inner, base)), limit, usage)
-    events = os.path.join(root, "proc/vmstat")
-    if "oom_kill " in _read(events):
-        yield Source(events)
-
-
-def _upwards(inner: str, base: str) -> Iterator[str]:
-    """The folder and those above it, up to ``base``."""
-    yield inner
-    while inner != base:
-        inner = os.path.dirname(inner)
-        yield inner
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _number(path: str) -> int | None:
-    text = _read(path).strip()
-    return int(text) if text.isdecimal() else None
+        folders = tuple(cpus.group_folders(cpus.Mount(1, "/", base), path))
+        if not os.path.isdir(root.rstrip("/") + folders[0]):
+            folders = folders[
+                -1:
+            ]  # in a namespace of its own, which shows a group as the outermost one
+        if "oom_kill " in cpus.read(root, f"{folders[0]}/{events}"):
+            yield Source(f"{folders[0]}/{events}", folders, limit, usage)
+    if "oom_kill " in cpus.read(root, "/proc/vmstat"):
+        yield Source("/proc/vmstat")
