@@ -32,6 +32,7 @@ from millpond.core.scheduler import Scheduler
 from millpond.intake import MOMENT, Intake
 from millpond.job import Job
 from millpond.jobs import Jobs
+from millpond.worker import raised
 from millpond.worker.outcome import MISSING, Error, Mixed, Sealed, rebuild_error
 
 _FLOOD = 4
@@ -240,7 +241,7 @@ class Driver:
             except (
                 Exception
             ) as refusal:  # then it stays what it is, and the next answer is the error
-                job.unsendable = str(refusal)
+                job.unsendable = raised.text_of(refusal)
         job.missed.update(range(start, stop))
         self.backend.forget(job)
         self.step(Requeued(job.id, start, stop))

@@ -15,6 +15,7 @@ from millpond import awaiting
 from millpond.inputs import SIZE
 from millpond.parking import Parking
 from millpond.streams import StreamJob
+from millpond.worker import raised
 from millpond.worker.codec import GONE
 from millpond.worker.outcome import PLAIN
 from millpond.worker.parcels import Parcel
@@ -151,7 +152,7 @@ class _Beside:
     def _end(self, failure: BaseException | None) -> None:
         job = self._job
         if failure is not None and not job.deserted():
-            failure.__traceback__ = _without_us(failure.__traceback__)
+            raised.set_trace(failure, _without_us(raised.trace_of(failure)))
             job.failure = failure
             if job.grain > 1:  # the chunk that was being gathered is dropped
                 job.pulled -= job.pulled % job.grain

@@ -126,7 +126,7 @@ class Submission:
         try:
             put(iterable if type(iterable) is range else list(iterable))
         except Exception as error:
-            if not sized or isinstance(error, CannotKill):
+            if not sized or type(error) is CannotKill:
                 raise
             result.settle(Error(error))
         return result

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millpond import errors
-from millpond.worker import outcome
+from millpond.worker import outcome, raised
 from millpond.worker.codec import (
     CALL,
     MAP,
@@ -273,8 +273,8 @@ def test_a_traceback_that_cannot_be_shown_is_no_obstacle(monkeypatch: pytest.Mon
         raise RecursionError
 
     monkeypatch.setattr(traceback, "format_exception", fail)
-    text = outcome.format_trace(ValueError("x"), None)
-    assert text == "ValueError (its traceback cannot be shown: RecursionError)\n"
+    text = raised.format_trace(ValueError("x"), None)
+    assert text == "ValueError: x (the rest cannot be shown: RecursionError)\n"
 
 
 @given(st.binary(max_size=100))

@@ -11,6 +11,7 @@ from millpond.backends import local
 from millpond.worker.conduct import Conduct
 from millpond.worker.coroutines import Coroutines, wind_up
 from millpond.worker.outcome import Error, Value, asks_again
+from millpond.worker.raised import is_ordinary
 from millpond.worker.slate import SIZE
 from millpond.worker.stepping import Coroutine
 
@@ -35,7 +36,7 @@ class LocalCoroutines(Coroutines):
 
     def error(self, exception: BaseException, conduct: Conduct) -> Error:
         again = asks_again(exception, conduct.retry_on)
-        if isinstance(exception, Exception):
+        if is_ordinary(exception):
             return Error(exception, again)
         return Error(local.aborted(exception), again)
 

@@ -8,9 +8,10 @@ from typing import Any
 from millpond import errors
 from millpond.backends.base import Work
 from millpond.core.commands import Span
+from millpond.worker import raised
 from millpond.worker.codec import CALL, GONE, STAR
-from millpond.worker.conduct import Conducted, is_global
-from millpond.worker.outcome import Error, Value, asks_again, format_trace
+from millpond.worker.conduct import Conducted, is_global, name_of
+from millpond.worker.outcome import Error, Value, asks_again
 from millpond.worker.seeding import Seeded
 
 Task = tuple[Callable[..., Any] | Conducted, int, Any, int]
@@ -67,7 +68,7 @@ def run(
 
 def aborted(exception: BaseException) -> errors.TaskAborted:
     """What stands for an exception that must not end the caller's program."""
-    text = errors.escape(f"{type(exception).__name__}({exception})")
+    text = errors.escape(f"{raised.name_of_type(exception)}({raised.text_of(exception)})")
     error = errors.TaskAborted(f"the task raised {text}")
     error.__cause__ = exception
     return error
@@ -89,18 +90,16 @@ class InitializerFailure:
     """Why there are no workers: the initializer raised."""
 
     def __init__(self, initializer: Any, exception: BaseException) -> None:
-        self._name = getattr(initializer, "__qualname__", repr(initializer))
+        self._name = name_of(initializer)
         self._exception = exception
-        self._trace = format_trace(exception, exception.__traceback__)
+        self._trace = raised.format_trace(exception, raised.trace_of(exception))
 
     def error(self, work: Work, index: int) -> errors.InitializerError:
         from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 
-        kind = type(self._exception).__name__
-        error = errors.InitializerError(
-            errors.escape(f"the initializer {self._name} raised {kind}: {self._exception}")
-            + "; no worker can run tasks"
-        )
-        self._exception.__cause__ = RemoteTraceback(f'\n"""\n{errors.escape_lines(self._trace)}"""')
+        said = errors.escape(f"the initializer {self._name} raised {raised.told(self._exception)}")
+        error = errors.InitializerError(f"{said}; no worker can run tasks")
+        remote = RemoteTraceback(f'\n"""\n{errors.escape_lines(self._trace)}"""')
+        raised.set_cause(self._exception, remote)
         error.__cause__ = self._exception
         return error

@@ -13,6 +13,7 @@ from millpond.testing.coroutines import (
 )
 from millpond.testing.costs import CostTests
 from millpond.testing.deaths import DeathTests, IdleDeathTests
+from millpond.testing.defiance import DefiantErrorTests
 from millpond.testing.endings import AbandonedPoolTests, StubbornWorkerTests
 from millpond.testing.failures import AbortTests, ErrorTests
 from millpond.testing.isolation import MixedTravelTests, TravelTests
@@ -36,7 +37,7 @@ from millpond.testing.surroundings import SurroundingsTests
 
 
 class BackendTests(
-    CallTests, MapTests, ErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
+    CallTests, MapTests, ErrorTests, DefiantErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
     LifecycleTests, OptionTests, RetryTests, OnErrorTests, SeedTests, ProgressTests, LoggingTests,
     CostTests,
 ):  # fmt: skip

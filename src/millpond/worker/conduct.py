@@ -8,6 +8,8 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
+from millpond.worker.raised import name_of_type
+
 _CO_COROUTINE: Final = 0x80
 """Of a code object's flags; importing ``inspect`` for its name would cost as much as half of millpond."""
 
@@ -39,16 +41,19 @@ class Conducted(NamedTuple):
 def is_coroutine_function(function: Any) -> bool:
     """Whether calling it gives a coroutine: it, or its class's ``__call__``, is an ``async def``, or marked so.
 
-    Looks through ``functools.partial`` and bound methods; runs none of the user's code.
+    Looks through ``functools.partial`` and bound methods. An object whose attributes cannot be looked at is none.
     """
-    while isinstance(function, partial | MethodType):
-        function = function.func if isinstance(function, partial) else function.__func__
-    if type(function) is FunctionType:
-        return bool(function.__code__.co_flags & _CO_COROUTINE) or _marked(function)
-    call = getattr(type(function), "__call__", None)  # noqa: B004
-    return _marked(function) or (
-        type(call) is FunctionType and bool(call.__code__.co_flags & _CO_COROUTINE)
-    )
+    try:
+        while isinstance(function, partial | MethodType):
+            function = function.func if isinstance(function, partial) else function.__func__
+        if type(function) is FunctionType:
+            return bool(function.__code__.co_flags & _CO_COROUTINE) or _marked(function)
+        call = getattr(type(function), "__call__", None)  # noqa: B004
+        return _marked(function) or (
+            type(call) is FunctionType and bool(call.__code__.co_flags & _CO_COROUTINE)
+        )
+    except Exception:
+        return False
 
 
 def is_global(function: Any) -> bool:
@@ -67,6 +72,9 @@ def _marked(function: Any) -> bool:
 
 def name_of(function: Any) -> str:
     """A function's name for messages."""
-    function = getattr(function, "func", function)  # a functools.partial
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return str(name)
+    try:
+        function = getattr(function, "func", function)  # a functools.partial
+        name = getattr(function, "__qualname__", None) or type(function).__qualname__
+        return str(name)
+    except Exception:  # its attributes cannot be looked at
+        return name_of_type(function)

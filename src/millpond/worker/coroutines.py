@@ -28,6 +28,7 @@ from millpond.errors import TaskTimeout
 from millpond.worker import seeding
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.conduct import Conduct
+from millpond.worker.raised import set_trace
 from millpond.worker.slate import (
     ENCODING,
     FIRST_ROW,
@@ -163,7 +164,7 @@ class Coroutines(Endings):
         if type(ending) is StopIteration:
             outcome = self.value(ending.value)
         else:
-            ending.__traceback__ = theirs(ending)
+            set_trace(ending, theirs(ending))
             outcome = self.error(ending, one.conduct)
         if not one.over:
             self._answer(one, outcome)

@@ -6,7 +6,7 @@ import os
 import struct
 from typing import Any
 
-from millpond.worker import frames
+from millpond.worker import frames, raised
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import GONE, Part
 from millpond.worker.conduct import Conduct, Conducted
@@ -78,7 +78,7 @@ class ChannelCoroutines(Coroutines):
 
     def error(self, exception: BaseException, conduct: Conduct) -> Sealed:
         sealed = self._wire.seal_error(exception, skip=0)
-        exception.__traceback__ = None
+        raised.set_trace(exception, None)
         if asks_again(exception, conduct.retry_on):
             sealed.tag |= AGAIN
         return sealed

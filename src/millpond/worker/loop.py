@@ -30,6 +30,7 @@ from millpond.worker.outcome import (
     Wire,
     may_stand,
 )
+from millpond.worker.raised import set_trace
 from millpond.worker.slate import (
     DECODING,
     ENCODING,
@@ -160,7 +161,7 @@ class Worker:
             value = function(*args, **kwds)
         except BaseException as exception:
             self._add_error(exception, skip=1)
-            exception.__traceback__ = None
+            set_trace(exception, None)
         else:
             self._add(value)
         self.answers.pace(monotonic_ns() - begin, self._seq)
@@ -229,7 +230,7 @@ class Worker:
             except BaseException as exception:
                 answers.amid = None
                 self._add_error(exception, skip)
-                exception.__traceback__ = None
+                set_trace(exception, None)
             else:
                 self._add(value)
                 value = None
@@ -273,7 +274,7 @@ class Worker:
             done, error = self._run_slice(outputs, size)
             if error is not None:
                 self._add_error(error, skip=1)
-                error.__traceback__ = None
+                set_trace(error, None)
                 error = None
             elif done < size:  # the function raised StopIteration, which ends an iterator silently
                 self._add_error(StopIteration(), skip=1)

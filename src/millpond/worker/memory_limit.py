@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 
+from millpond.worker import raised
+
 
 def told() -> str:
     """The limit and the usage in words; "" if the process has no limit of its own."""
@@ -21,6 +23,6 @@ def note(exception: BaseException) -> None:
     try:
         said = told()
         if said:
-            exception.add_note(said)
+            raised.add_note(exception, said)
     except (OSError, MemoryError, AttributeError):
         pass  # there is no /proc, or no memory for this either

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from millpond import errors
-from millpond.worker import arena
+from millpond.worker import arena, raised
 from millpond.worker.borrower import Borrower
 from millpond.worker.frames import Buffer
 from millpond.worker.parcels import PROTOCOL as PROTOCOL
 from millpond.worker.parcels import Aside, Parcel, dump, lay, open_parcel, parcel
+from millpond.worker.raised import format_trace
 from millpond.worker.segments import BODY
 
 PLAIN: Final[frozenset[type]] = frozenset({int, float, bool, type(None), str, bytes})
@@ -125,7 +126,7 @@ def asks_again(exception: BaseException, retry_on: tuple[type[BaseException], ..
     An exception that is no ``Exception`` is tested as what it is, and as the ``TaskAborted`` that stands for
     it, but not as the bases of that: a task that calls ``sys.exit()`` does not ask for another run.
     """
-    classes = type(exception).__mro__
+    classes = raised.classes_of(exception)
     if not issubclass(classes[0], Exception):
         classes += (errors.TaskAborted,)
     return any(kind is wanted for wanted in retry_on for kind in classes)
@@ -157,29 +158,27 @@ def seal_value(value: object) -> Sealed:
 
 def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
     """What a task raised as bytes, with its traceback less our own ``skip`` frames."""
-    trace = exception.__traceback__
-    for _ in range(skip):
-        trace = trace.tb_next if trace is not None else None
-    if isinstance(exception, MemoryError):
+    trace = raised.trace_of(exception, skip)
+    if issubclass(type(exception), MemoryError):
         from millpond.worker import memory_limit
 
         memory_limit.note(exception)
     text = format_trace(exception, trace)
-    if not isinstance(exception, Exception):
-        return Sealed(ABORTED, _plain(type(exception).__name__, _text(exception), text))
+    name, said = raised.name_of_type(exception), raised.text_of(exception)
+    if not raised.is_ordinary(exception):
+        return Sealed(ABORTED, _plain(name, said, text))
     try:
         inner = dump(exception)
     except BaseException as refusal:
         return _refused(refusal, exception, text)
-    return Sealed(ERROR, _plain(type(exception).__name__, _text(exception), text, inner))
+    return Sealed(ERROR, _plain(name, said, text, inner))
 
 
 def seal_missing(exception: BaseException) -> Sealed:
     """The task's function cannot be loaded here."""
-    name = type(exception).__name__
-    return Sealed(
-        MISSING, _plain(name, _text(exception), format_trace(exception, exception.__traceback__))
-    )
+    name, text = raised.name_of_type(exception), raised.text_of(exception)
+    trace = format_trace(exception, raised.trace_of(exception))
+    return Sealed(MISSING, _plain(name, text, trace))
 
 
 class _Strict(pickle.Pickler):
@@ -276,18 +275,8 @@ def rebuild_error(tag: int, data: Buffer) -> BaseException:
     else:
         error = _original(name, text, trace, inner)
     if trace:
-        error.__cause__ = RemoteTraceback(f'\n"""\n{errors.escape_lines(trace)}"""')
+        raised.set_cause(error, RemoteTraceback(f'\n"""\n{errors.escape_lines(trace)}"""'))
     return error
-
-
-def format_trace(exception: BaseException, trace: Any) -> str:
-    """The exception's traceback as text; its own ``__str__`` may fail."""
-    import traceback
-
-    try:
-        return "".join(traceback.format_exception(type(exception), exception, trace))
-    except BaseException as failure:
-        return f"{type(exception).__name__} (its traceback cannot be shown: {type(failure).__name__})\n"
 
 
 def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
@@ -296,23 +285,22 @@ def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
     try:
         error = pickle.loads(inner)
     except BaseException as failure:
-        message = (
-            f"{name}: {text} (stands for the original, which cannot be unpickled: {failure!r})"
-        )
+        why = raised.shown(failure)
+        message = f"{name}: {text} (stands for the original, which cannot be unpickled: {why})"
         return errors.TaskError(errors.escape(message), name, text, trace)
-    if isinstance(error, BaseException):
-        return error
+    if issubclass(type(error), BaseException):
+        return error  # type: ignore[no-any-return]
     message = errors.escape(f"{name}: {text} (it does not unpickle to an exception)")
     return errors.TaskError(message, name, text, trace)
 
 
 def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:
-    of_error = isinstance(value, BaseException)
-    name, text = (type(value).__name__, _text(value)) if of_error else ("", "")
+    of_error = issubclass(type(value), BaseException)
+    name, text = (raised.name_of_type(value), raised.text_of(value)) if of_error else ("", "")
     refusal = _explained(refusal, "exception" if of_error else "result", value)
-    inner = pickle.dumps((_repr(refusal), _repr(value), of_error))
+    inner = pickle.dumps((raised.shown(refusal), raised.shown(value), of_error))
     if not trace:
-        trace = format_trace(refusal, refusal.__traceback__)
+        trace = format_trace(refusal, raised.trace_of(refusal))
     return Sealed(REFUSED, _plain(name, text, trace, inner))
 
 
@@ -354,17 +342,3 @@ def _unsendable() -> Any:
 
 def _plain(name: str, text: str, trace: str, inner: bytes = b"") -> bytes:
     return pickle.dumps((name, text, trace, inner), PROTOCOL)
-
-
-def _text(exception: object) -> str:
-    try:
-        return str(exception)
-    except BaseException:
-        return "<no text>"
-
-
-def _repr(value: object) -> str:
-    try:
-        return repr(value)
-    except BaseException:
-        return f"<{type(value).__name__} object>"

@@ -22,6 +22,7 @@ from millpond.worker.channel import WorkerChannel
 from millpond.worker.diverting import Levels, Pack
 from millpond.worker.frames import Buffer
 from millpond.worker.outcome import PLAIN, PROTOCOL
+from millpond.worker.raised import shown
 
 
 class Forwarder(logging.Handler):
@@ -144,7 +145,7 @@ def pack(record: logging.LogRecord) -> bytes:
         try:
             others[name] = pickle.dumps(state[name], PROTOCOL)
         except BaseException:  # a pickling hook may raise anything
-            plain[name] = _shown(state[name])
+            plain[name] = shown(state[name])
     return pickle.dumps((plain, others), PROTOCOL)
 
 
@@ -157,10 +158,3 @@ def unpack(body: Buffer) -> logging.LogRecord:
         except Exception as failure:
             plain[name] = f"<cannot be unpickled: {type(failure).__name__}>"
     return logging.makeLogRecord(plain)
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except BaseException:
-        return f"<{type(value).__name__} object>"

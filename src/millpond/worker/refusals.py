@@ -19,6 +19,7 @@ from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from millpond.errors import escape
+from millpond.worker import raised
 from millpond.worker.conduct import Conducted
 from millpond.worker.outcome import PLAIN
 from millpond.worker.parcels import Pickler
@@ -65,7 +66,7 @@ def explained(
     steps, last = way(value, again, dump)
     if not (steps or bare):
         return refusal
-    said = escape(f"{whole}{steps}{more}: {last}")
+    said = escape(f"{whole}{steps}{more}: {raised.text_of(last)}")
     return type(refusal)(said).with_traceback(refusal.__traceback__)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from millpond.worker.codec import CALL, MAP, decode_argument
 from millpond.worker.conduct import Conducted, name_of
+from millpond.worker.raised import set_trace, trace_of
 from millpond.worker.slate import NEXT, ONE, RUNNING, STEP, TIME, WORD
 
 BLOCKED: Final = 100_000_000
@@ -93,7 +94,8 @@ class Steps:
                 one.inner.close()
                 raise
             except BaseException as thrown:
-                step, given = one.inner.throw, thrown.with_traceback(None)
+                set_trace(thrown, None)
+                step, given = one.inner.throw, thrown
 
     def _warn(self, one: Coroutine, took: int) -> None:
         """Say who blocked the loop; not about one function again and again."""
@@ -136,7 +138,7 @@ async def _await(awaitable: Any) -> Any:
 
 def theirs(exception: BaseException) -> Any:
     """The traceback, less our own frames at its begin."""
-    trace = exception.__traceback__
+    trace = trace_of(exception)
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     return trace

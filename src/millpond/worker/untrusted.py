@@ -13,7 +13,7 @@ import pickle
 from typing import Any, Final
 
 from millpond.errors import ProtocolError, escape, escape_lines
-from millpond.worker import frames, memory_limit, outcome, records
+from millpond.worker import frames, memory_limit, outcome, raised, records
 from millpond.worker.fixed_codec import decode, encode
 from millpond.worker.frames import Buffer, Frame
 from millpond.worker.outcome import (
@@ -27,8 +27,8 @@ from millpond.worker.outcome import (
     VALUE,
     NotTogether,
     Sealed,
-    format_trace,
 )
+from millpond.worker.raised import format_trace
 
 _LINES: Final = frozenset({"exc_text", "stack_info"})
 _TEXTS: Final = _LINES | {
@@ -55,21 +55,18 @@ def seal_value(value: object) -> Sealed:
     except Exception as refusal:
         reason = f"a sandboxed worker returns values of the fixed codec only: {refusal}"
         trace = format_trace(refusal, None)
-        return _sealed(REFUSED, "", "", trace, repr(TypeError(reason)), outcome._repr(value))
+        return _sealed(REFUSED, "", "", trace, repr(TypeError(reason)), raised.shown(value))
 
 
 def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
     """What a task raised, as its type's name, its text and its traceback less our own ``skip`` frames."""
-    trace = exception.__traceback__
-    for _ in range(skip):
-        trace = trace.tb_next if trace is not None else None
-    tag = ERROR if isinstance(exception, Exception) else ABORTED
-    return _sealed(tag, *_described(exception, trace))
+    tag = ERROR if raised.is_ordinary(exception) else ABORTED
+    return _sealed(tag, *_described(exception, raised.trace_of(exception, skip)))
 
 
 def seal_missing(exception: BaseException) -> Sealed:
     """The task's function cannot be loaded here."""
-    return _sealed(MISSING, *_described(exception, exception.__traceback__))
+    return _sealed(MISSING, *_described(exception, raised.trace_of(exception)))
 
 
 def encode_batch(outcomes: list[Any], mixed: bool) -> list[Buffer]:
@@ -91,15 +88,15 @@ def pack_record(record: logging.LogRecord) -> bytes:
     state = records.state_of(record)
     for name, value in state.items():
         if type(value) not in PLAIN:
-            state[name] = _exactly(records._shown(value))
+            state[name] = raised.shown(value)
     return encode(state)
 
 
 def _described(exception: BaseException, trace: Any) -> tuple[str, str, str]:
-    text = outcome._text(exception)
-    if isinstance(exception, MemoryError):
+    text = raised.text_of(exception)
+    if issubclass(type(exception), MemoryError):
         text = "; ".join(filter(None, (text, memory_limit.told())))
-    return type(exception).__name__, text, format_trace(exception, trace)
+    return raised.name_of_type(exception), text, format_trace(exception, trace)
 
 
 def _sealed(tag: int, *texts: str) -> Sealed:

@@ -25,7 +25,7 @@ from millpond.backends.processes.outfit import Outfit
 from millpond.backends.processes.packing import ProcessPacking, encoded_call
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
-from millpond.worker import frames, last_words
+from millpond.worker import frames, last_words, raised
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
@@ -239,7 +239,7 @@ class ProcessBackend:
             for frame in received:
                 self._understand(child, frame)
         except Exception as failure:  # whatever a body that no worker wrote makes of reading it
-            reason = errors.escape(f"a frame cannot be read: {type(failure).__name__}: {failure}")
+            reason = errors.escape(f"a frame cannot be read: {raised.told(failure)}")
             child.channel.broken = errors.ProtocolError(reason)
 
     def _understand(self, child: Child, frame: Frame) -> None:

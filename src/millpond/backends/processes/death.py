@@ -8,6 +8,8 @@ from typing import Any
 from millpond import errors
 from millpond.backends.base import Work
 from millpond.backends.processes.description import describe_task
+from millpond.worker import raised
+from millpond.worker.conduct import name_of
 from millpond.worker.last_words import LastWords
 from millpond.worker.outcome import rebuild_error
 from millpond.worker.slate import PHASES
@@ -133,9 +135,7 @@ class StartFailure:
         self.pid = pid
         self.exitcode = exitcode
         self._end = _how(exitcode, memory)
-        self._initializer = getattr(initializer, "__qualname__", None) or (
-            initializer and repr(initializer)
-        )
+        self._initializer = None if initializer is None else name_of(initializer)
         self._words = words
         self._failed = failed  # the initializer's own error, sealed
 
@@ -143,9 +143,9 @@ class StartFailure:
         """What the caller of any task gets: each its own copy, since tracebacks grow on a raised one."""
         if self._failed is not None:
             cause = rebuild_error(*self._failed)
-            if isinstance(cause, errors.TaskError) and cause.type_name == "SandboxError":
+            if type(cause) is errors.TaskError and cause.type_name == "SandboxError":
                 return errors.SandboxError(cause.text)
-            text = errors.escape(f"{type(cause).__name__}: {cause}")
+            text = errors.escape(raised.told(cause))
             error = errors.InitializerError(
                 f"the initializer {self._initializer} raised {text}; no worker can run tasks"
             )

@@ -8,6 +8,7 @@ from typing import Any
 from millpond import errors
 from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.worker import outcome as outcomes
+from millpond.worker.raised import set_trace
 
 
 def captured(run: Callable[[], object], file: OutcomeFile) -> Callable[[], None]:
@@ -55,10 +56,12 @@ class Returned:
         try:
             self._value = outcomes.Sealed(left[0], memoryview(left)[1:]).open()
         except BaseException as error:
-            self.error = error.with_traceback(None)
+            set_trace(error, None)
+            self.error = error
 
     def get(self) -> Any:
         """The value; raises the error, as often as asked, without the frames of earlier times."""
         if self.error is not None:
-            raise self.error.with_traceback(None)
+            set_trace(self.error, None)
+            raise self.error
         return self._value
