@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millpond import errors
-from millpond.worker import outcome, raised
+from millpond.worker import outcome
 from millpond.worker.codec import (
     CALL,
     MAP,
@@ -35,6 +35,7 @@ from millpond.worker.outcome import (
     seal_value,
     take,
 )
+from millpond.worker.raised import format_trace
 
 plain_values = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -273,7 +274,7 @@ def test_a_traceback_that_cannot_be_shown_is_no_obstacle(monkeypatch: pytest.Mon
         raise RecursionError
 
     monkeypatch.setattr(traceback, "format_exception", fail)
-    text = raised.format_trace(ValueError("x"), None)
+    text = format_trace(ValueError("x"), None)
     assert text == "ValueError: x (the rest cannot be shown: RecursionError)\n"
 
 
