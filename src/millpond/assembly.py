@@ -45,7 +45,13 @@ class Parts(NamedTuple):
 
 
 def assemble(wanted: Wanted, options: TaskOptions) -> Parts:
-    """Check the arguments and make the parts; no worker has been ordered yet."""
+    """Check the arguments and make the parts; no worker has been ordered yet.
+
+    A pool that is the program's, and not this worker's, has no processes.
+    """
+    others = registry.elsewhere()
+    if others is not None:
+        return Parts(0, others, others, others)
     registry.check_may_start()
     processes = check_count(wanted.processes)
     initializer, initargs = wanted.initializer, wanted.initargs

@@ -86,6 +86,8 @@ class Pool(AsyncContext):
         )  # fmt: skip
         self._processes, self._choice, self._engine, self._submission = assemble(wanted, options)
         self._backend = self._choice.backend
+        if not self._processes:
+            return
         self._finalizer = util.Finalize(
             None, self._engine.terminate, args=(_GRACE,), exitpriority=15
         )

@@ -131,3 +131,28 @@ def outcome(client: Any, request: str) -> tuple[str, str]:
         elif message["msg_type"] == "status" and content["execution_state"] == "idle":
             return name, text
     raise TimeoutError("the cell does not end")
+
+
+TABLES = """
+import os, millpond
+os.write(os.open({starts!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), b".")
+def triple(x):
+    return 3 * x
+POOL = millpond.Pool(2, **{options})
+TABLE = POOL.map(triple, range(5))
+"""
+READER = """
+import tables
+if __name__ == "__main__":
+    print(tables.TABLE, tables.POOL.map(lambda x: x + 1, range(3)), flush=True)
+    tables.POOL.close()
+    tables.POOL.join()
+"""
+
+
+@fault(86, "a module that is imported makes and uses a pool", "works; no pool within the pool")
+def at_import(stage: Stage) -> None:
+    module = TABLES.format(starts=stage.path("starts"), options=stage.options())
+    Path(stage.path("tables.py")).write_text(module)
+    Path(stage.path("script.py")).write_text(READER)
+    run(stage, stage.path("script.py"))

@@ -52,11 +52,18 @@ class Choice(NamedTuple):
         }
 
 
+def elsewhere() -> Any:
+    """What stands for a pool's parts where a worker imports the module that makes its own pool; else None."""
+    module = sys.modules.get("millpond.backends.processes.starting.half_imported")
+    return None if module is None else module.elsewhere()
+
+
 def check_may_start() -> None:
-    """End the import of a main module quietly that is run again in a worker and wants a pool."""
-    module = sys.modules.get("millpond.backends.processes.starting.main_module")
-    if module is not None and module.importing():
-        raise module.MainReached
+    """End the import of a module quietly that is run again for a worker, and wants a pool there."""
+    for name in ("preloading", "main_module"):
+        module: Any = sys.modules.get(f"millpond.backends.processes.starting.{name}")
+        if module is not None:
+            module.check()
 
 
 def choose(
@@ -96,9 +103,10 @@ def choose(
 def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice:
     from millpond.backends.processes.backend import ProcessBackend
     from millpond.backends.processes.outfit import hatch
-    from millpond.backends.processes.starting import main_module, nursery
+    from millpond.backends.processes.starting import half_imported, main_module, nursery
 
     context, method, asked, ours = start
+    settings = settings._replace(half_imported=half_imported.names())
     reason = "asked for" if asked else "the default"
     main_importable = main_module.importable_by(method)
     server: Any = None

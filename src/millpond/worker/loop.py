@@ -64,6 +64,8 @@ class Settings(NamedTuple):
     levels: diverting.Levels | None = None
     sandbox: Sandbox | None = None
     place: place.Place = place.Place({})  # whose limit of threads has to wait for the sandbox
+    half_imported: tuple[str, ...] = ()
+    """Modules that were being imported when the pool was made; a worker that is no copy imports them so far."""
 
     @property
     def wire(self) -> Wire:

@@ -71,6 +71,7 @@ class Outfit:
             terms = terms_of(self.process)
             terms.blocked = _QUIET
             terms.place = place if settings.sandbox is None else without_threads(place)
+            terms.half_imported = settings.half_imported
             terms.returns = False
             self._mine, self._its = mine.pop_all(), its.pop_all()
         _waiting.add(self)

@@ -12,11 +12,12 @@
 
 What they share: ``popen.py`` is what a parent holds of a child (pidfd, exit status), ``binding.py``
 ties a child's life to its parent's, ``payload.py`` is what travels to a child that is no copy,
-``main_module.py`` what becomes of ``__main__`` there, ``surroundings.py`` the environment of a
-served child, ``terms.py`` what is kept of a process, ``outcome_file.py`` and ``returned.py`` how
-its result comes back, ``standard.py`` what of multiprocessing's private parts is used. A server
-comes to be in ``births.py``, a fresh one by ``commands.py``, imports what ``preloading.py`` says,
-and is spoken to through ``conversation.py``; ``brood.py`` is of children that it forks unasked.
+``main_module.py`` what becomes of ``__main__`` there, ``half_imported.py`` of a module that makes
+the pool as it is imported, ``surroundings.py`` the environment of a served child, ``terms.py`` what
+is kept of a process, ``outcome_file.py`` and ``returned.py`` how its result comes back,
+``standard.py`` what of multiprocessing's private parts is used. A server comes to be in
+``births.py``, a fresh one by ``commands.py``, imports what ``preloading.py`` says, and is spoken to
+through ``conversation.py``; ``brood.py`` is of children that it forks unasked.
 
 Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is
 passed to a child has no fd number below 3; a start either happens or raises and leaves nothing
@@ -25,6 +26,7 @@ behind.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from millpond.backends.processes.starting.terms import terms_of
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 def launch(process_obj: BaseProcess, method: str) -> Popen:
     """Start ``process_obj`` by the start method, or through the server that was set on it."""
+    preloading = sys.modules.get("millpond.backends.processes.starting.preloading")
+    if preloading is not None:
+        preloading.check()
     server = terms_of(process_obj).server
     if server is not None or method == "forkserver":
         from millpond.backends.processes.starting.served import ServedPopen

@@ -19,7 +19,7 @@ from multiprocessing import popen_fork
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
-from millpond.backends.processes.starting import main_module, payload, standard
+from millpond.backends.processes.starting import half_imported, main_module, payload, standard
 from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.backends.processes.starting.returned import leave
 from millpond.backends.processes.starting.terms import terms_of
@@ -103,6 +103,8 @@ def run_sent(
             place.take(opening["place"])
         if "preparation" in opening:
             standard.spawn.prepare(pickle.loads(opening["preparation"]))
+        if opening.get("half_imported"):
+            half_imported.expect(opening["half_imported"])
         if opening.get("main") is not None:
             main_module.load(opening["main"])
         process_obj = payload.unpack(process_pickle, inherited)

@@ -16,7 +16,7 @@ import sys
 import types
 from typing import Any
 
-from millpond.backends.processes.starting import standard
+from millpond.backends.processes.starting import half_imported, standard
 
 _importing = False
 
@@ -31,6 +31,12 @@ class MainReached(BaseException):
 def importing() -> bool:
     """Whether this child is running its parent's main module to import it."""
     return _importing
+
+
+def check() -> None:
+    """End this child's import of its parent's main module, if that is what wants a pool."""
+    if _importing:
+        raise MainReached
 
 
 def importable_by(start_method: str) -> bool:
@@ -70,10 +76,14 @@ def load(where: Source) -> None:
         module, code = _from_path(value)
     standard.spawn.old_main_modules.append(current)
     _importing = True
+    before = half_imported.cuts()
     try:
         _run(module, code)
     except MainReached:
         pass
+    except Exception:
+        if half_imported.cuts() == before:
+            raise  # else it lacks what a module that it imports would have made further on
     finally:
         _importing = False
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module

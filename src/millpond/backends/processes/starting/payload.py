@@ -68,6 +68,7 @@ class Packer:
         opening = self._opening()
         opening["tracker"] = self.duplicate_for_child(standard.resource_tracker().getfd())
         opening["main"] = main
+        opening["half_imported"] = terms_of(self.process_obj).half_imported
         opening["preparation"] = self._dump(data)
         return opening, self._pickled(main_importable=main is not None, names=None)
 

@@ -23,6 +23,8 @@ from millpond.backends.processes.starting.outcome_file import unnamed_file, writ
 _DEFAULT = ["__main__"]
 _MOST_DROPPED = 5
 
+_at_work = False  # importing what was ordered
+
 
 def orders(preload: Sequence[str] | None, parent: int, tracker: int) -> int:
     """The file that a fork server reads when it boots."""
@@ -56,9 +58,21 @@ def imported() -> list[str]:
         spec = getattr(module, "__spec__", None)
         if name.startswith("__m") or spec is None or spec.loader is None or spec.name != name:
             continue
+        if getattr(spec, "_initializing", False):
+            continue  # it may be what makes the pool: the server would make one, too
         if spec.origin in ("built-in", "frozen") or spec.has_location:
             names.append(name)
     return names
+
+
+class NotHere(BaseException):
+    """Ends the import of a module that wants a process while a server imports it."""
+
+
+def check() -> None:
+    """End an import of this server's that wants a pool or a process: those who need it are the children."""
+    if _at_work:
+        raise NotHere
 
 
 def read(file: BinaryIO) -> dict[str, Any]:
@@ -72,8 +86,11 @@ def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[], None]) 
 
     Begins again, in a new image of the process, without a module that left a thread.
     """
+    global _at_work
     silence = _Silence() if facts["quiet"] else None
     said = time.monotonic()
+    current = standard.process.current_process()
+    _at_work = current._inheriting = True  # multiprocessing's mark: nothing may be started yet
     try:
         for name in facts["preload"]:
             if name in sys.modules:
@@ -89,6 +106,8 @@ def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[], None]) 
                 alive()
                 said = time.monotonic()
     finally:
+        _at_work = False
+        del current._inheriting
         if silence is not None:
             silence.end()
 

@@ -25,6 +25,8 @@ class Terms:
     """Whether ``result()`` is wanted; a pool does without, as its workers answer otherwise."""
     blocked: frozenset[int] = frozenset()
     """Signals that stay blocked in the child until its target unblocks them."""
+    half_imported: tuple[str, ...] = ()
+    """Modules that were being imported when its pool was made."""
     place: Place | None = None
     """What the child sees to before anything of the user's is loaded."""
     server: Nursery | None = None
