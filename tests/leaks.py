@@ -131,7 +131,7 @@ def own_server() -> tuple[set[int], set[int]]:
     server = module.current_fork_server() if module is not None else None
     if server is None:
         return set(), set()
-    return {server.pid}, {server._control.fileno(), server._pidfd}
+    return {server.pid}, {server._control.fileno(), server.end_fd}
 
 
 def server_folder() -> set[str]:

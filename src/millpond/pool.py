@@ -302,7 +302,7 @@ class Pool(AsyncContext):
         """What the pool is and does: how its workers start and why, and of each worker its pid, its state,
         the task that it is in with the seconds spent in it, its memory in bytes, and what its sandbox is; of the
         arena the bytes of ``arguments`` that it holds, of these the ones that are ``lent``, and those of
-        ``results``."""
+        ``results``. ``missing`` is a line of what this system refused, and what is done without it."""
         now = self._engine.info()
         applied = [worker.sandbox for worker in now["workers"].values() if worker.sandbox]
         return {

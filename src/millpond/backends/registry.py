@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from millpond import cpus, logs
 from millpond.backends.places import Staff, describe, places
+from millpond.system import refusals
 from millpond.worker.loop import Settings
 from millpond.worker.place import Place, libraries, limit
 
@@ -48,7 +49,11 @@ class Choice(NamedTuple):
             "start_method": self.start_method,
             "reason": self.reason,
             **(describe(self.place) if self.place is not None else {}),
-            **({"arena": self.backend.arena()} if self.name == "processes" else {}),
+            **(
+                {"arena": self.backend.arena(), "missing": refusals.missing()}
+                if self.name == "processes"
+                else {}
+            ),
         }
 
 

@@ -108,12 +108,21 @@ class Borrower:
             return  # a copy of this process may see it, nobody knows for how long
         empty = False
         if _REMOVE is not None and mapped.shared is not None and not segment.kept:
-            empty = self._is_too_much(segment.size)
-            if empty:
-                mapped.shared.madvise(_REMOVE, segment.at - mapped.start, segment.pages)
-            else:
+            empty = self._is_too_much(segment.size) and self._emptied(mapped, segment)
+            if not empty:
                 self._warm[segment.at] = segment.size
         self._released.append(Released(segment.at, empty))
+
+    @staticmethod
+    def _emptied(mapped: Mapped, segment: Segment) -> bool:
+        """Give the pages back; False where the file lies in a file system that cannot."""
+        assert _REMOVE is not None
+        assert mapped.shared is not None
+        try:
+            mapped.shared.madvise(_REMOVE, segment.at - mapped.start, segment.pages)
+        except OSError:
+            return False
+        return True
 
     def _is_too_much(self, size: int) -> bool:
         self._idle += size

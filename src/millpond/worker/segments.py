@@ -23,6 +23,8 @@ import mmap
 import os
 from typing import Final, NamedTuple
 
+from millpond.system import files
+
 SMALLEST: Final = 1 << 16
 """Bytes of a buffer from which on it goes through the arena."""
 BODY: Final = 1 << 20
@@ -52,16 +54,7 @@ class Segment(NamedTuple):
 
 def open_file() -> int:
     """A descriptor of an empty file without a name, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        import fcntl
-
-        fd = os.memfd_create("millpond-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        return fd
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+    return files.unnamed_file("millpond-arena", seals=files.SHRINK)
 
 
 def whole_pages(size: int) -> int:

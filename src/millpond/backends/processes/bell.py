@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+from millpond.system import wakeups
+
 
 class Bell:
     """Rung by ``ring``, heard by polling ``fileno()``, silenced by ``hush``.
@@ -15,12 +17,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._open = threading.RLock()
-        if hasattr(os, "eventfd"):
-            self._read = self._write = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        else:
-            self._read, self._write = os.pipe()
-            os.set_blocking(self._read, False)
-            os.set_blocking(self._write, False)
+        self._read, self._write = wakeups.pair()
 
     def fileno(self) -> int:
         return self._read

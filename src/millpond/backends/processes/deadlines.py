@@ -20,7 +20,8 @@ import time
 from typing import TYPE_CHECKING
 
 from millpond.backends.processes.bell import Bell
-from millpond.backends.processes.starting.popen import close_all
+from millpond.backends.processes.starting.popen import close_all, wait_readable
+from millpond.system import ends
 
 if TYPE_CHECKING:
     from millpond.backends.processes.starting.popen import Popen
@@ -38,16 +39,14 @@ class Deadline:
         self.at = time.monotonic() + seconds
         # Not 0, 1 or 2, even where the program has closed those.
         self.fd = fcntl.fcntl(popen.sentinel, fcntl.F_DUPFD_CLOEXEC, 3)
-        self._popen = popen if popen._pidfd is None else None  # where there are no pidfds
+        self._pid = popen.pid
 
     def kill(self) -> None:
         """End the process; native code and a stopped process are no obstacle."""
         self.passed = True  # before whoever waits for its end can ask
         try:
-            if self._popen is not None:
-                self._popen.kill()
-            else:
-                signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+            if ends.is_pidfd(self.fd) or not wait_readable(self.fd, 0):
+                ends.send_signal(self.fd, self._pid, signal.SIGKILL)
         except OSError:
             pass  # it has just ended, or runs a program that is another user's
 

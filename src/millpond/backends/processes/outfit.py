@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from millpond.backends.processes import arena
 from millpond.backends.processes.starting.births import Unborn
 from millpond.backends.processes.starting.nursery import Nursery
 from millpond.backends.processes.starting.terms import terms_of
+from millpond.system import files
 from millpond.worker import frames
 from millpond.worker.channel import Endpoint
 from millpond.worker.loop import Settings, serve
@@ -24,11 +24,6 @@ from millpond.worker.slate import SIZE, Slate
 
 _QUIET: Final = frozenset({signal.SIGINT})
 """Blocked in a worker until it has its own handler, so that no Ctrl-C shows its start's traceback."""
-_SEALS: Final = (
-    getattr(fcntl, "F_SEAL_SHRINK", 0)
-    | getattr(fcntl, "F_SEAL_GROW", 0)
-    | getattr(fcntl, "F_SEAL_SEAL", 0)
-)
 
 _BROOD: Final = 8
 """Workers that are forked at once, at most: an outfit has three times as many descriptors as a worker keeps."""
@@ -122,17 +117,7 @@ def hatch(
 def _shared_page() -> int:
     """A descriptor of a page that has no name, of a size that no worker can change: reading where a file
     has been cut off would end the parent by SIGBUS."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("millpond-slate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, SIZE)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    else:
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-        os.ftruncate(fd, SIZE)
-    return fd
+    return files.unnamed_file("millpond-slate", SIZE, files.FIXED)
 
 
 def _in_child() -> None:

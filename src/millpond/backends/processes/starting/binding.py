@@ -2,7 +2,7 @@
 
 Rules: the kernel does it (PR_SET_PDEATHSIG) where the parent's thread that forked us lives as long
 as the parent, which is its main thread only, since the signal follows that thread; else a watcher
-does it, a process of its own that holds a pidfd of both. Either works when the child's interpreter
+does it, a process of its own that is shown the ends of both. Either works when the child's interpreter
 is stuck.
 """
 
@@ -14,6 +14,8 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from millpond.system import ends
 
 _PR_SET_PDEATHSIG = 1
 _prctl: Callable[..., int] | None = None
@@ -28,11 +30,11 @@ def prepare() -> None:
         _prctl = ctypes.CDLL(None).prctl
 
 
-def bind(parent: int, parent_fd: int | None, *, from_main_thread: bool) -> None:
-    """Let this child die with ``parent``; ``parent_fd`` is a pidfd of it."""
+def bind(parent: int, parent_fd: int, *, from_main_thread: bool) -> None:
+    """Let this child die with ``parent``; ``parent_fd`` shows its end."""
     if sys.platform == "linux" and from_main_thread:
         bind_to_thread(parent)
-    elif parent_fd is not None:
+    else:
         watch_from_outside(parent_fd)
 
 
@@ -47,13 +49,13 @@ def bind_to_thread(parent: int) -> None:
 
 def watch_from_outside(parent_fd: int) -> None:
     """Start a watcher that kills this process once ``parent_fd`` shows the parent's end."""
-    own_fd = os.pidfd_open(os.getpid())
+    own, own_fd = os.getpid(), ends.of_self()
     first = os.fork()
     if first == 0:
         # Forked twice: the watcher is no child of ours, so no wait() here ever meets it.
         try:
             if os.fork() == 0:
-                _watch(parent_fd, own_fd)
+                _watch(parent_fd, own, own_fd)
         finally:
             os._exit(0)
     os.close(own_fd)
@@ -63,8 +65,8 @@ def watch_from_outside(parent_fd: int) -> None:
         pass
 
 
-def _watch(parent_fd: int, child_fd: int) -> None:
-    """The watcher's life: it holds two pidfds and nothing else."""
+def _watch(parent_fd: int, child: int, child_fd: int) -> None:
+    """The watcher's life: it holds two descriptors and nothing else."""
     os.setsid()  # a signal to the program's group is not for us
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     keep = sorted((parent_fd, child_fd))
@@ -76,7 +78,7 @@ def _watch(parent_fd: int, child_fd: int) -> None:
     poll.register(child_fd, select.POLLIN)
     ended = {fd for fd, _ in poll.poll()}
     if child_fd not in ended:
-        signal.pidfd_send_signal(child_fd, signal.SIGKILL)
+        ends.send_signal(child_fd, child, signal.SIGKILL)
 
 
 def _highest_fd() -> int:

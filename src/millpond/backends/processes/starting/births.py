@@ -1,6 +1,6 @@
 """How a nursery's server process comes to be, and how it is ended.
 
-Rules: all signals are blocked from before the birth on; the server gets a pidfd of this process,
+Rules: all signals are blocked from before the birth on; the server gets what shows the end of this process,
 taken here, where it cannot be another's; nothing of it has a name.
 """
 
@@ -22,15 +22,16 @@ from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.server import Server, settle_in
 from millpond.backends.processes.starting.terms import terms_of
+from millpond.system import ends
 
 _GRACE = 1.0
 
 
 class Birth(NamedTuple):
-    """A server that runs: its pid, a pidfd of it, our end of its control socket."""
+    """A server that runs: its pid, what shows its end, our end of its control socket."""
 
     pid: int
-    pidfd: int
+    end_fd: int
     control: socket.socket
 
 
@@ -57,7 +58,7 @@ def fork(
     ours, theirs = socket.socketpair()
     parent_fd = -1
     try:
-        parent_fd = os.pidfd_open(os.getpid())
+        parent_fd = ends.of_self()
         copy = _Copy(inherited, first, parent_fd, brood)
         pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask), ALL_SIGNALS)
         return _watched(pid, ours)
@@ -80,7 +81,7 @@ class _Copy:
         self.first = first
         self.brood = brood
         self.parent = os.getpid()
-        self.parent_fd = parent_fd  # a pidfd of the parent
+        self.parent_fd = parent_fd  # shows the parent's end
         self.collects = gc.isenabled()
         self.on_child_signal: Any = signal.getsignal(signal.SIGCHLD)
         self.mask: set[int] = set()
@@ -149,7 +150,7 @@ def execute(preload: Sequence[str] | None) -> Birth:
     ours = _Kept(fileno=pair.detach())
     mask = pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        parent_fd = os.pidfd_open(os.getpid())
+        parent_fd = ends.of_self()
         tracker = standard.resource_tracker().getfd()
         orders = preloading.orders(preload, os.getpid(), tracker)
         pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
@@ -166,7 +167,7 @@ def execute(preload: Sequence[str] | None) -> Birth:
 
 def _watched(pid: int, ours: socket.socket) -> Birth:
     try:
-        return Birth(pid, os.pidfd_open(pid), ours)
+        return Birth(pid, ends.of_child(pid), ours)
     except OSError:
         os.kill(pid, signal.SIGKILL)
         _reap(pid)
@@ -183,10 +184,10 @@ def end(birth: Birth, parent: int) -> None:
         except OSError:
             pass
         birth.control.close()
-    if not wait_readable(birth.pidfd, _GRACE):
-        signal.pidfd_send_signal(birth.pidfd, signal.SIGKILL)
+    if not wait_readable(birth.end_fd, _GRACE):
+        ends.send_signal(birth.end_fd, birth.pid, signal.SIGKILL)
     _reap(birth.pid)
-    close_all(birth.pidfd)
+    close_all(birth.end_fd)
 
 
 def _reap(pid: int) -> None:

@@ -21,7 +21,7 @@ from millpond.backends.processes.starting.server import Server, say_busy, settle
 from millpond.worker import place
 
 
-def spawned(orders: BinaryIO, parent_fd: int | None = None) -> NoReturn:
+def spawned(orders: BinaryIO, parent_fd: int) -> NoReturn:
     """A child that was spawned."""
     found = payload.read(orders)
     if found is None:

@@ -12,8 +12,9 @@ from typing import NoReturn
 
 from millpond.backends.processes.starting import binding, child, interruptions
 from millpond.backends.processes.starting.interruptions import HANDLED
-from millpond.backends.processes.starting.popen import OwnChild, close_all, open_pidfd
+from millpond.backends.processes.starting.popen import OwnChild, close_all
 from millpond.backends.processes.starting.terms import terms_of
+from millpond.system import ends
 
 
 def fork_sealed(in_child: Callable[[set[int]], NoReturn], signals: frozenset[int] = HANDLED) -> int:
@@ -47,15 +48,12 @@ class ForkPopen(OwnChild):
             binding.prepare()
         parent = os.getpid()
         # Opened here, not in the child: there the parent might be gone already, its pid another's.
-        parent_fd = open_pidfd(parent)
-        reader, writer = os.pipe() if parent_fd is None else (None, None)
+        parent_fd = ends.of_self()
 
         def run(mask: set[int]) -> NoReturn:
             code = 1
             try:
                 child.begin_forked()
-                if reader is not None:
-                    os.close(reader)
                 if bound:
                     binding.bind(parent, parent_fd, from_main_thread=from_main)
                 pthread_sigmask(signal.SIG_SETMASK, mask.union(terms.blocked))
@@ -67,11 +65,8 @@ class ForkPopen(OwnChild):
             outcome.keep_across_fork(True)
         try:
             self.pid = fork_sealed(run)
-        except BaseException:
-            close_all(*(() if reader is None else (reader,)))
-            raise
         finally:
             if outcome is not None:
                 outcome.keep_across_fork(False)
-            close_all(*(fd for fd in (parent_fd, writer) if fd is not None))
-        self._watch(reader)
+            close_all(parent_fd)
+        self._watch()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from multiprocessing.process import BaseProcess
 
 from millpond.backends.processes.starting import commands, interruptions, payload
-from millpond.backends.processes.starting.popen import OwnChild, close_all, open_pidfd
+from millpond.backends.processes.starting.popen import OwnChild, close_all
+from millpond.system import ends
 
 
 class SpawnPopen(OwnChild):
@@ -24,16 +24,9 @@ class SpawnPopen(OwnChild):
         # Until it sets this, the child has the mask of the moment, in which signals are held.
         opening["mask"] = set(map(int, interruptions.mask())) | opening["blocked"]
         with contextlib.ExitStack() as the_child_s:
-            parent_fd = open_pidfd(os.getpid())
-            fds = [] if parent_fd is None else [parent_fd]
-            the_child_s.callback(close_all, *fds)
+            parent_fd = ends.of_self()
+            the_child_s.callback(close_all, parent_fd)
             orders = payload.write(opening, pickled, front=commands.module_path())
             the_child_s.callback(close_all, orders)
-            if parent_fd is not None:
-                self.pid = commands.run("spawned", orders, fds, packer.fds)
-                reader = None
-            else:
-                reader, writer = os.pipe()
-                the_child_s.callback(close_all, writer)
-                self.pid = commands.run("spawned", orders, fds, [*packer.fds, writer])
-        self._watch(reader)
+            self.pid = commands.run("spawned", orders, [parent_fd], packer.fds)
+        self._watch()

@@ -63,7 +63,7 @@ class Nursery:
         self.inherited = inherited
         self.names = None if inherited is None else {id(v): n for n, v in inherited.items()}
         self._control = birth.control
-        self._pidfd = birth.pidfd
+        self.end_fd = birth.end_fd
         self._lock = threading.RLock()
         self._brood = Brood(brood)
         self._numbers = itertools.count(self._brood.end)
@@ -104,7 +104,7 @@ class Nursery:
 
     def alive(self) -> bool:
         """Whether the server runs."""
-        return self._talk.open and not wait_readable(self._pidfd, 0)
+        return self._talk.open and not wait_readable(self.end_fd, 0)
 
     def start(self, child: Child, payload_fd: int, fds: Sequence[int], bound: bool) -> None:
         """Have ``child`` forked; it is told before this returns. Raises NurseryError."""
@@ -177,7 +177,7 @@ class Nursery:
 
     def wait(self, timeout: float) -> bool:
         """Wait for the server's end."""
-        return not self._talk.open or wait_readable(self._pidfd, timeout)
+        return not self._talk.open or wait_readable(self.end_fd, timeout)
 
     def answer(self, what: int, value: int, number: int, pid: int, pidfd: int) -> None:
         """The server says something."""
@@ -215,7 +215,7 @@ class Nursery:
         """In a forked copy of this process: the server is the original's."""
         self._talk.let_go()
         self._brood.close()
-        close_all(self._pidfd)
+        close_all(self.end_fd)
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 

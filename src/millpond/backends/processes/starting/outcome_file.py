@@ -7,10 +7,11 @@ file has no name, a copy of it that a fork left in another process is closed the
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import threading
+
+from millpond.system.files import explained, unnamed_file
 
 _HEADER = struct.Struct("<8sQ")
 _WHOLE = b"millpond"
@@ -20,29 +21,14 @@ _open_here: set[int] = set()
 _handed_on = threading.local()
 
 
-def unnamed_file(label: str) -> int:
-    """A descriptor of a file without a name, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create(label, os.MFD_CLOEXEC)
-    else:
-        import tempfile
-
-        fd, path = tempfile.mkstemp(prefix=label)
-        os.unlink(path)
-    if fd > 2:
-        return fd
-    # Standard input or output is closed; what is passed to a child must not take its place.
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(fd)
-
-
 def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``."""
     view = memoryview(data)
     while view:
-        written = os.pwrite(fd, view[:_ONE_CALL], offset)
+        try:
+            written = os.pwrite(fd, view[:_ONE_CALL], offset)
+        except OSError as error:
+            raise explained(error, offset + len(view)) from None
         view = view[written:]
         offset += written
 

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 
 from millpond.backends.processes.starting import main_module, standard
 from millpond.backends.processes.starting.interruptions import let_in
-from millpond.backends.processes.starting.outcome_file import OutcomeFile, unnamed_file, write_at
+from millpond.backends.processes.starting.outcome_file import OutcomeFile, write_at
 from millpond.backends.processes.starting.terms import terms_of
+from millpond.system.files import unnamed_file
 from millpond.worker import by_value
 
 Opening = dict[str, Any]

@@ -1,13 +1,14 @@
 """What a parent holds of a child: its pid, a descriptor that shows its end, its exit status.
 
-Rules: the end of a child is seen by its pidfd, never by EOF (grandchildren hold pipes) and never by
-``waitpid`` alone (somebody else may reap, SIGCHLD may be ignored); a status that cannot be had is
-255 with ``exit_unknown`` set, as the standard library does when its fork server is gone; nothing
-here waits without the caller's timeout, except where the caller gave none.
+Rules: the end of a child is seen by a descriptor that shows that alone (``ends``), never by EOF (grandchildren
+hold pipes) and never by ``waitpid`` alone (somebody else may reap, SIGCHLD may be ignored); a status that
+cannot be had is 255 with ``exit_unknown`` set, as the standard library does when its fork server is gone;
+nothing here waits without the caller's timeout, except where the caller gave none.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from millpond.backends.processes.starting import standard
+from millpond.system import ends
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -30,26 +32,6 @@ _LONGEST_POLL = 3600.0
 
 _EXIT_GRACE = 0.8
 """Seconds between SIGTERM and SIGKILL for a daemonic child of an exiting interpreter."""
-
-
-def open_pidfd(pid: int) -> int | None:
-    """A pidfd, or None where the system has none; ProcessLookupError once ``pid`` is reaped."""
-    opener = getattr(os, "pidfd_open", None)
-    if opener is None:
-        return None
-    try:
-        fd: int = opener(pid)
-    except OSError as error:
-        if isinstance(error, ProcessLookupError) or not _is_missing(error):
-            raise
-        return None
-    return fd
-
-
-def _is_missing(error: OSError) -> bool:
-    import errno
-
-    return error.errno in (errno.ENOSYS, errno.EPERM)
 
 
 def wait_readable(fd: int, timeout: float | None) -> bool:
@@ -92,7 +74,6 @@ class Popen:
         self._owner = os.getpid()
         # Re-entrant: a signal handler that asks for the exit code may interrupt the reaping.
         self._lock = threading.RLock()
-        self._pidfd: int | None = None
         self._told: deque[Any] = deque(maxlen=1)  # what the kernel said of the end
         self._daemonic = bool(process_obj.daemon)
         self._terminated_at: float | None = None
@@ -156,10 +137,8 @@ class Popen:
         if self.returncode is not None:
             return
         try:
-            if self._pidfd is None:
-                os.kill(self.pid, sig)
-            else:
-                signal.pidfd_send_signal(self._pidfd, sig)
+            if ends.is_pidfd(self.sentinel) or not wait_readable(self.sentinel, 0):
+                ends.send_signal(self.sentinel, self.pid, sig)
         except ProcessLookupError:
             pass
         except OSError:
@@ -188,18 +167,18 @@ class Popen:
 class OwnChild(Popen):
     """A child of this very process: its status is the kernel's to tell."""
 
-    def _watch(self, pipe_end: int | None = None) -> None:
+    _by_pid = False
+
+    def _watch(self) -> None:
         """Take a sentinel for ``self.pid``, just started by this process."""
         try:
-            self._pidfd = open_pidfd(self.pid)
+            self.sentinel = ends.of_child(self.pid)
         except ProcessLookupError:
             self._lost()
             self.sentinel = _hung_up()
         except OSError:
             self._discard()
             raise
-        else:
-            self.sentinel = self._pidfd if self._pidfd is not None else _or_hung_up(pipe_end)
         self._close_at_end(self.sentinel)
 
     def _discard(self) -> None:
@@ -226,15 +205,23 @@ class OwnChild(Popen):
                     self._settle(status)
 
     def _ask_kernel(self) -> int | None:
-        if self._pidfd is None:
-            pid, wait_status = os.waitpid(self.pid, os.WNOHANG)
-            return os.waitstatus_to_exitcode(wait_status) if pid == self.pid else None
         # One call from C to C: the kernel says it once, so no signal handler may come between.
         if not any(self._told):
-            how = (os.P_PIDFD,), (self._pidfd,), (os.WEXITED | os.WNOHANG,)
-            self._told.extend(map(os.waitid, *how))
+            try:
+                self._told.extend(map(os.waitid, *self._whom, (os.WEXITED | os.WNOHANG,)))
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._by_pid = True  # a kernel with pidfds that cannot be waited for
+                return self._ask_kernel()
         ended = self._told[-1]
         return None if ended is None else _status(ended)
+
+    @property
+    def _whom(self) -> tuple[tuple[int], tuple[int]]:
+        if self._by_pid or not ends.is_pidfd(self.sentinel):
+            return (os.P_PID,), (self.pid,)
+        return (os.P_PIDFD,), (self.sentinel,)
 
 
 def _status(ended: os.waitid_result) -> int:
@@ -246,7 +233,3 @@ def _hung_up() -> int:
     reader, writer = os.pipe()
     os.close(writer)
     return reader
-
-
-def _or_hung_up(pipe_end: int | None) -> int:
-    return _hung_up() if pipe_end is None else pipe_end

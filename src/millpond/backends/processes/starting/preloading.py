@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from millpond.backends.processes.starting import commands, standard
-from millpond.backends.processes.starting.outcome_file import unnamed_file, write_at
+from millpond.backends.processes.starting.outcome_file import write_at
+from millpond.system.files import unnamed_file
 
 _DEFAULT = ["__main__"]
 _MOST_DROPPED = 5

@@ -58,7 +58,7 @@ class ServedPopen(Popen):
     def born(self, pid: int, pidfd: int) -> None:
         """The child was forked."""
         self.pid = pid
-        self._pidfd = self.sentinel = pidfd
+        self.sentinel = pidfd
         self._close_at_end(pidfd)
 
     def ended(self, status: int) -> None:

@@ -2,12 +2,15 @@
 
     parent                          this process                         a child
     Request, descriptors  ----->    fork  ------------------------->     child.py
-    Started, a pidfd      <-----
-    Exited, its status    <-----    waitpid, once its pidfd is readable
+    Started, its end      <-----
+    Exited, its status    <-----    waitpid, once it has ended
+
+Where there are no pidfds, a child's end is what SIGCHLD told: the parent holds the other end of a pipe that is
+closed here then, and the parent's own end shows by another becoming our parent, too.
 
 Rules: one thread; all signals stay blocked (not ignored, which what a child executes would
-inherit); it never blocks on the parent (answers queue); it ends when the parent's pidfd shows the
-parent's end, or the control socket is closed, and its bound children end with it, which the kernel
+inherit) but for SIGCHLD where it is needed; it never blocks on the parent (answers queue); it ends when
+the parent's end shows, or the control socket is closed, and its bound children end with it, which the kernel
 sees to.
 """
 
@@ -27,6 +30,7 @@ from typing import Any, NoReturn
 
 from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all
+from millpond.system import ends, wakeups
 
 REQUEST = struct.Struct(
     "<QII"
@@ -35,6 +39,9 @@ ANSWER = struct.Struct("<IiQQ")  # what; errno or status; the request's number; 
 STARTED, FAILED, EXITED, BUSY = range(1, 5)
 END = 0
 """The number of the request to end at once, with the bound children."""
+
+_LOOK = 250
+"""Milliseconds."""
 
 MOST_FDS = 250
 """The kernel passes at most 253 descriptors in one message."""
@@ -50,7 +57,12 @@ class Server:
         control.setblocking(False)
         self._control = control
         self._parent_fd = parent_fd
-        self._children: dict[int, tuple[int, bool]] = {}  # pidfd -> pid, bound
+        self._parent = os.getppid()
+        # How long it may take to find that the parent has ended; None: its descriptor says so.
+        self._look = None if ends.is_pidfd(parent_fd) else _LOOK
+        self._reaper: Reaper | None = None  # where there are no pidfds
+        # Of each child its pid and whether it is bound; by its pidfd, or the end of a pipe.
+        self._children: dict[int, tuple[int, bool]] = {}
         self._answers: deque[tuple[bytes, int | None]] = deque()
         self._poll: Any = select.poll()
         self._poll.register(parent_fd, select.POLLIN)
@@ -69,11 +81,17 @@ class Server:
     def serve(self, run: Run) -> None:
         """Until the parent ends, or has closed its side."""
         while not self._finished():
-            for fd, what in self._poll.poll():
-                if fd == self._parent_fd:
+            if self._look is not None and os.getppid() != self._parent:
+                self._kill_bound()
+                return
+            for fd, what in self._poll.poll(self._look):
+                if self._reaper is not None and fd == self._reaper.fileno():
+                    self._reaper.hush()
+                    self._reap()
+                elif fd == self._parent_fd:
                     self._kill_bound()
                     return
-                if fd in self._children:
+                elif fd in self._children:
                     self._ended(fd)
                 elif what & select.POLLOUT:
                     self._flush()
@@ -124,25 +142,48 @@ class Server:
             finally:
                 os._exit(1)
         try:
-            pidfd = os.pidfd_open(pid)
-            self._poll.register(pidfd, select.POLLIN)
+            end = ends.pidfd(pid)
+            if end is None:
+                self._piped(number, pid, bound)
+                return
+            self._poll.register(end, select.POLLIN)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        self._children[pidfd] = (pid, bound)
-        self._answer(STARTED, 0, number, pid, pidfd)
+        self._children[end] = (pid, bound)
+        self._answer(STARTED, 0, number, pid, end)
+
+    def _piped(self, number: int, pid: int, bound: bool) -> None:
+        """The parent gets the one end of a pipe; the other is closed here when the child has ended."""
+        if self._reaper is None:
+            self._reaper = Reaper()
+            self._poll.register(self._reaper, select.POLLIN)
+        shown, held = os.pipe()
+        self._children[held] = (pid, bound)
+        self._answer(STARTED, 0, number, pid, shown, close=shown)
+        self._reap()  # it may have ended before anybody listened
+
+    def _reap(self) -> None:
+        for held, (pid, _) in list(self._children.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self._children[held]
+                self._answer(EXITED, os.waitstatus_to_exitcode(status), 0, pid)
+                os.close(held)
 
     def _forget(self) -> None:
         """In a child: the server's descriptors are none of its business."""
         close_all(self._control.detach(), *self._children)
+        if self._reaper is not None:
+            self._reaper.let_go()
 
-    def _ended(self, pidfd: int) -> None:
-        pid, _ = self._children.pop(pidfd)
-        self._poll.unregister(pidfd)
+    def _ended(self, end: int) -> None:
+        pid, _ = self._children.pop(end)
+        self._poll.unregister(end)
         _, status = os.waitpid(pid, 0)
         # A pidfd that waits to be sent is not ours to close yet.
-        self._answer(EXITED, os.waitstatus_to_exitcode(status), 0, pid, close=pidfd)
+        self._answer(EXITED, os.waitstatus_to_exitcode(status), 0, pid, close=end)
 
     def _answer(
         self,
@@ -180,12 +221,35 @@ class Server:
         self._poll.modify(self._control, wanted)
 
     def _kill_bound(self) -> None:
-        for pidfd, (_, bound) in self._children.items():
+        for end, (pid, bound) in self._children.items():
             if bound:
                 try:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    ends.send_signal(end, pid, signal.SIGKILL)
                 except OSError:
                     pass
+
+
+class Reaper:
+    """A descriptor that is readable when a child may have ended, by SIGCHLD."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = wakeups.pipe()
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def hush(self) -> None:
+        os.read(self._reader, 4096)
+
+    def let_go(self) -> None:
+        """In a child, which has none of it."""
+        pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.set_wakeup_fd(self._before)
+        close_all(self._reader, self._writer)
 
 
 def say_busy(control: socket.socket) -> None:
