@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import threading
 import time
 import weakref
@@ -239,9 +240,9 @@ class _Results(Iterator[T]):
             self._futures.popleft().cancel()
         self._retire()
 
-    def __del__(self) -> None:
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
         # Like a generator's, the end of one that was never begun cancels nothing.
-        if self._job is not None:
+        if self._job is not None and not _over():
             _later(self._executor.engine, self.close if self._begun else self._retire)
 
     def _submit(self, count: int | None) -> None:
@@ -255,6 +256,8 @@ class _Results(Iterator[T]):
         left = None if self._deadline is None else self._deadline - time.monotonic()
         try:
             result: Any = future.result(left)
+        except StopIteration as stop:
+            raise RuntimeError("a call of map() raised StopIteration") from stop
         finally:
             future.cancel()
             del future  # its exception's traceback holds this frame

@@ -5,6 +5,7 @@ An outcome is decoded by who takes it. Any thread and any event loop may take th
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ _BLOCKED = (
     "waiting here would block the event loop that pulls the input: use `async for`, or read the "
     "results in another thread"
 )
+
+_STOPPED = "a task or the input raised what would have ended the loop over the results"
 
 
 class _Source(Iterator[Iterator[Any]]):
@@ -130,7 +133,8 @@ class _Source(Iterator[Iterator[Any]]):
 class IMapIterator(chain[T]):
     """The results of ``imap``, in order, for ``for`` and ``async for``.
 
-    A task's exception is raised at its place, and iteration may go on; with ``on_error="return"`` it stands
+    A task's exception is raised at its place, and iteration may go on; a StopIteration, which would end it without
+    a word, as the cause of a RuntimeError (so does a generator, PEP 479). With ``on_error="return"`` it stands
     there, with ``"skip"`` it is left out, and with ``fail_fast`` the first one ends the iteration and stops
     the other tasks. What the input raised comes after the last result, and is always raised.
     """
@@ -190,6 +194,8 @@ class IMapIterator(chain[T]):
                 return _NOTHING
             if job.fail_fast:
                 self._give_up()
+            if issubclass(type(error), StopIteration):
+                raise RuntimeError(_STOPPED) from error
             raise
 
     def close(self) -> None:
@@ -198,7 +204,9 @@ class IMapIterator(chain[T]):
             self._job.leave()
             self._engine.leave(self._job)
 
-    def __del__(self) -> None:
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _over():  # the pool has been terminated, and modules may have been cleared
+            return
         self.close()
         if self.watch is not None:
             self.watch.finish(wait=False)
@@ -215,17 +223,16 @@ class IMapIterator(chain[T]):
         return self
 
     async def __anext__(self) -> T:
-        try:
-            while True:
-                while not self._job.unread():
-                    await self._turn()
-                value = self._take(
-                    self._next_outcome()
-                )  # no other task of the loop runs in between
-                if value is not _NOTHING:
-                    return value  # type: ignore[no-any-return]
-        except StopIteration:  # of a task: it ends a ``for``, too
-            raise StopAsyncIteration from None
+        while True:
+            while not self._job.unread():
+                await self._turn()
+            outcome = self._next_outcome()  # no other task of the loop runs in between
+            try:
+                value = self._take(outcome)
+            except StopAsyncIteration as error:
+                raise RuntimeError(_STOPPED) from error
+            if value is not _NOTHING:
+                return value  # type: ignore[no-any-return]
 
     async def _turn(self) -> None:
         """``_wait`` in an event loop."""

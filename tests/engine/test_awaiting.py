@@ -8,6 +8,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -353,17 +354,22 @@ def note_row(row: tuple[str, int]) -> tuple[str, int]:
     return row
 
 
-def stop_on(x: int, bad: int = 2) -> int:
-    if x == bad:
-        raise StopIteration
+def stop_on(kind: type[Exception], x: int) -> int:
+    if x == 2:
+        raise kind
     return x
 
 
-def test_a_task_s_stop_iteration_ends_the_loop_as_it_ends_a_for(pool: Pool) -> None:
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+def test_what_would_end_a_loop_is_an_error_when_a_task_raises_it(
+    pool: Pool, kind: type[Exception]
+) -> None:
     async def main() -> list[int]:
-        return [x async for x in pool.imap(stop_on, range(5))]
+        return [x async for x in pool.imap(partial(stop_on, kind), range(5))]
 
-    assert run(main()) == list(pool.imap(stop_on, range(5))) == [0, 1]
+    with pytest.raises(RuntimeError) as info:
+        run(main())
+    assert isinstance(info.value.__cause__, kind)
 
 
 # Async input --------------------------------------------------------------------------------------

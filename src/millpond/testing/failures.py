@@ -77,6 +77,22 @@ class ErrorTests(Suite):
             str(x if x % 2 == 0 else ("Oops", x)) for x in range(9)
         )
 
+    @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+    def test_a_stop_iteration_of_a_task_does_not_end_the_loop(
+        self, pool: Pool, method: str
+    ) -> None:
+        results = getattr(pool, method)(tasks.stop_on, [0, 1, 2, 3, 4, 5])
+        with pytest.raises(RuntimeError) as info:
+            list(results)
+        assert isinstance(info.value.__cause__, StopIteration)
+        assert len(outcomes(getattr(pool, method)(tasks.stop_on, range(6)))) == 6
+        kept = list(getattr(pool, method)(tasks.stop_on, range(6), on_error="return"))
+        assert len(kept) == 6
+        with pytest.raises(StopIteration):
+            pool.map(tasks.stop_on, range(6))
+        with pytest.raises(RuntimeError):
+            list(pool.executor.map(tasks.stop_on, range(6)))
+
     def test_an_error_costs_nothing_else(self, pool: Pool) -> None:
         results = [pool.apply_async(tasks.fail_on, (x, 5)) for x in range(10)]
         for x, result in enumerate(results):

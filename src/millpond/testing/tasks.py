@@ -70,6 +70,11 @@ def fail_on(x: int, bad: int) -> int:
     return x
 
 
+def stop_on(x: int) -> int:
+    """Lets a StopIteration out for 3, as ``next`` of nothing does."""
+    return next(iter([x] if x != 3 else []))
+
+
 def fail_with_cause(x: int) -> NoReturn:
     try:
         fail(x)

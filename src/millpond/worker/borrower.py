@@ -6,6 +6,7 @@ import mmap
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, final
 
 from millpond.worker import segments
@@ -176,5 +177,6 @@ class Claim:
     def _offset(self) -> int:
         return self._segment.at + self._segment.skip - self._mapped.start
 
-    def __del__(self) -> None:
-        self._borrower.let_go(self._mapped, self._segment, self._forks)
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _over():  # then modules may have been cleared, and all memory is given back anyway
+            self._borrower.let_go(self._mapped, self._segment, self._forks)

@@ -14,7 +14,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from millpond.worker import segments
@@ -39,7 +39,9 @@ class Loan:
     def __len__(self) -> int:
         return self.segment.size
 
-    def __del__(self) -> None:
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _over():  # modules may have been cleared, and nobody is lent to any more
+            return
         if self._whole is not None:
             self._whole.lasting |= self.lasting
         elif not self.lasting:
@@ -57,8 +59,8 @@ class Owned:
             "data": (address, False), "shape": (len(loan),), "typestr": "|u1", "version": 3,
         }  # fmt: skip
 
-    def __del__(self) -> None:
-        if self._forks != segments.forks:
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _over() and self._forks != segments.forks:
             self.loan.lasting = True
 
 

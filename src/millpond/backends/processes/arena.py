@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -50,7 +52,9 @@ class Shared(Lending):
             super().close()
             os.close(fd)
 
-    __del__ = close
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _over():  # then this module may have been cleared
+            self.close()
 
 
 def current() -> Shared:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
+from collections.abc import Callable
 
 from millpond.system.files import explained, unnamed_file
 
@@ -101,7 +103,9 @@ class OutcomeFile:
             _open_here.discard(fd)
             os.close(fd)
 
-    __del__ = close
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _over():  # then this module may have been cleared, and the kernel closes the file
+            self.close()
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         # It travels as a descriptor of its own, beside the process that it belongs to.

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from millpond.backends.processes.starting import standard
@@ -49,11 +50,11 @@ def wait_readable(fd: int, timeout: float | None) -> bool:
             return False
 
 
-def close_all(*fds: int) -> None:
-    """Close each descriptor, whatever became of it."""
+def close_all(*fds: int, _close: Callable[[int], None] = os.close) -> None:
+    """Close each descriptor, whatever became of it; also when the interpreter has cleared this module."""
     for fd in fds:
         try:
-            os.close(fd)
+            _close(fd)
         except OSError:
             pass
 
