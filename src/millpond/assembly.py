@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from millpond.arguments import check_count, check_options
+from millpond.arguments import check_count, check_recycling
 from millpond.backends import registry
 from millpond.backends.places import Staff
 from millpond.context import starting
@@ -55,14 +55,16 @@ def assemble(wanted: Wanted, options: TaskOptions) -> Parts:
     registry.check_may_start()
     processes = check_count(wanted.processes)
     initializer, initargs = wanted.initializer, wanted.initargs
-    check_options(wanted.maxtasksperchild, initializer)
+    max_chunks = check_recycling(wanted.maxtasksperchild)
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
     start = starting(wanted.context, wanted.start_method)
     defaults = parse(NONE, options)
-    staff = Staff(processes, wanted.cpus, wanted.blas_threads, wanted.at_most_once)
+    staff = Staff(processes, wanted.cpus, wanted.blas_threads, bool(wanted.at_most_once))
     choice = registry.choose(
         wanted.backend, start, initializer, tuple(initargs), staff, wanted.sandbox
     )
-    policy = Policy(processes, wanted.maxtasksperchild, wanted.at_most_once, cpus=choice.usable)
+    policy = Policy(processes, max_chunks, staff.at_most_once, cpus=choice.usable)
     engine = Engine(policy, choice.backend, attended=choice.attended)
     submission = Submission(engine, choice.backend.packing, policy, defaults)
     return Parts(processes, choice, engine, submission)

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 from typing import Any, Protocol
 
 from millpond import logs
+from millpond.amounts import LONGEST
 from millpond.backends.base import Backend, Logged, Report
 from millpond.backends.local import NoStart
 from millpond.core.commands import (
@@ -150,7 +151,7 @@ class Driver:
             tick = deadline
         elif deadline is not None:
             tick = min(deadline, tick)
-        return None if tick is None else max(tick - self.clock(), 0.0)
+        return None if tick is None else min(max(tick - self.clock(), 0.0), LONGEST)
 
     def _perform(self, command: Command) -> None:
         if type(command) is Send:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from millpond import errors
+from millpond import amounts, errors
 from millpond.backends.base import Backend
 from millpond.core.events import Opened, Repopulated
 from millpond.core.policy import Policy
@@ -73,7 +73,7 @@ class Engine:
     def wait(self, target: Any, timeout: float | None) -> None:
         """Until the target is ready or ``timeout`` seconds have passed."""
         self.check_process()
-        self.life.seat.wait(target, timeout)
+        self.life.seat.wait(target, amounts.patience(timeout))
 
     def open(self) -> None:
         """Start the workers; returns when they have been started, not when they are ready."""

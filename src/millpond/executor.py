@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import operator
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from millpond import errors
+from millpond import amounts, errors
 from millpond.future import PoolFuture
 from millpond.job import CallStream
 from millpond.worker.batches import call_each
@@ -91,15 +92,11 @@ class PoolExecutor(Executor):
         TimeoutError. ``chunksize``: calls that travel and fail together. An error, a timeout or leaving the
         iterator (by its ``close()``, or by dropping it once it was begun) cancels what is pending.
         """
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-        deadline = None if timeout is None else time.monotonic() + timeout
+        size, ahead = _sizes(chunksize, buffersize)
+        seconds = amounts.patience(timeout)
+        deadline = None if seconds is None else time.monotonic() + seconds
         calls = zip(*iterables, strict=False)
-        return _Results(self, fn, calls, chunksize, buffersize, deadline)
+        return _Results(self, fn, calls, size, ahead, deadline)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work. The pool goes on, for its other users and for another executor.
@@ -285,6 +282,22 @@ class _Results(Iterator[T]):
         job, self._job = self._job, None
         if job is not None:
             self._executor.engine.retire(job)
+
+
+def _sizes(chunksize: Any, buffersize: Any) -> tuple[int, int | None]:
+    """The arguments of ``map``, checked; the texts are concurrent.futures' own."""
+    size = amounts.whole("chunksize", chunksize, -sys.maxsize)
+    if size < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is None:
+        return min(size, sys.maxsize), None
+    try:
+        ahead = operator.index(buffersize)
+    except TypeError:
+        raise TypeError("buffersize must be an integer or None") from None
+    if ahead < 1:
+        raise ValueError("buffersize must be None or > 0")
+    return min(size, sys.maxsize), min(ahead, sys.maxsize)
 
 
 def _batches(calls: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 _SIGINT = int(signal.SIGINT)
+_VARARGS = 0x04  # inspect.CO_VARARGS
 _PLAIN = (signal.SIG_DFL, signal.SIG_IGN, None)  # no Python handler
 
 # The signals that POSIX names; asking for the real-time ones too would treble the cost of each wait.
@@ -42,6 +43,20 @@ def may_drive() -> bool:
             return False
     handler = getsignal(_SIGINT)
     return handler is signal.default_int_handler or handler in _PLAIN
+
+
+def is_handler(frame: Any) -> bool:
+    """Whether a frame is that of a signal handler: it was given the frame that it interrupted, its caller's."""
+    if frame.f_back is None or not in_main_thread():
+        return False
+    code = frame.f_code
+    given = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & _VARARGS)
+    values = [frame.f_locals.get(name) for name in code.co_varnames[:given]]
+    return any(
+        each is frame.f_back
+        for value in values
+        for each in (value if type(value) is tuple else (value,))
+    )
 
 
 clock = time.monotonic

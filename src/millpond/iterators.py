@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from millpond import awaiting, errors
 from millpond.streams import InputError, StreamJob, weight
+from millpond.worker.interrupted import is_interruption
 from millpond.worker.outcome import take
 
 if TYPE_CHECKING:
@@ -185,8 +186,11 @@ class IMapIterator(chain[T]):
         _see_to_room(job)
         try:
             return take(outcome)
-        except Exception as error:
-            if type(outcome) is InputError:
+        except BaseException as error:
+            if is_interruption(error):
+                job.batch = iter([outcome, *job.batch])  # it can still be had
+                raise
+            if type(outcome) is InputError or not isinstance(error, Exception):
                 raise
             if job.on_error == "return":
                 return error

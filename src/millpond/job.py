@@ -7,8 +7,10 @@ count, a deque) is changed by single stores. Nothing here runs the user's code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from typing import Any, ClassVar, Final, Protocol
 
+from millpond import errors
 from millpond.core.policy import NO_LIMITS, Limits
 from millpond.worker.codec import CALL, GONE, STAR
 from millpond.worker.outcome import VALUE, Error, Mixed, Sealed
@@ -78,6 +80,11 @@ class Job:
 
     def refuse(self, index: int, error: BaseException) -> None:
         """The argument of a task cannot be sent; whatever is answered for it, this is its outcome."""
+        if not isinstance(error, Exception):  # which would end the caller's program
+            text = errors.escape(f"pickling an argument raised {type(error).__name__}")
+            aborted = errors.TaskAborted(text)
+            aborted.__cause__ = error
+            error = aborted
         self._refused[index] = error
 
     def settle(self, start: int, batch: list[Any]) -> None:
@@ -220,6 +227,8 @@ class ReorderedJob(MapJob):
         cost: Callable[..., Any],
     ) -> None:  # fmt: skip
         costs = [cost(*item) if style == STAR else cost(item) for item in inputs]
+        if any(isinstance(one, float) and isnan(one) for one in costs):
+            raise ValueError("cost= gave nan for a task, by which nothing can be ordered")
         self._order = sorted(range(len(inputs)), key=costs.__getitem__, reverse=True)
         given = [inputs[index] for index in self._order]
         super().__init__(function, name, style, given, grain, unit)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypedDict
 
-from millpond import errors
+from millpond import amounts, errors
 from millpond.core.policy import Limits
 from millpond.worker.conduct import Conduct
 from millpond.worker.slate import ROWS
@@ -130,7 +129,7 @@ def _pause(name: str, value: Any) -> float:
 def _number(name: str, value: Any) -> float:
     if type(value) is bool or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    return float(value)
+    return amounts.real(name, value)
 
 
 def _key(name: str, value: Any) -> Any:
@@ -140,22 +139,11 @@ def _key(name: str, value: Any) -> Any:
 
 
 def _count(name: str, value: Any) -> int:
-    return _integer(name, value, 0, None)
+    return amounts.whole(name, value, 0)
 
 
 def _slots(name: str, value: Any) -> int:
-    return _integer(name, value, 1, ROWS)
-
-
-def _integer(name: str, value: Any, least: int, most: int | None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {value!r}") from None
-    if number < least or (most is not None and number > most):
-        reach = f"{least} or more" if most is None else f"{least} to {most}"
-        raise ValueError(f"{name} must be {reach}, not {value!r}")
-    return number
+    return amounts.whole(name, value, 1, ROWS)
 
 
 def _types(name: str, value: Any) -> tuple[type[BaseException], ...]:
@@ -185,7 +173,7 @@ def _progress(name: str, value: Any) -> Any:
 
 
 def _seed(name: str, value: Any) -> tuple[int, ...] | None:
-    return None if value is None else (_integer(name, value, 0, None),)
+    return None if value is None else (amounts.whole(name, value, 0),)
 
 
 _CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {

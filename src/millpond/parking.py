@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from millpond.amounts import LONGEST
+
 
 class Waiter(Protocol):
     """What is woken, once: a lock that is held, or whatever else must not be called twice."""
@@ -45,7 +47,7 @@ class Parking:
         self.add(mine)
         try:
             if not ready():
-                mine.acquire(True, -1 if timeout is None else max(timeout, 0))
+                mine.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), LONGEST))
         finally:
             self.drop(mine)
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from millpond import errors
+from millpond import amounts, errors
 from millpond.backends.processes import starting
 from millpond.backends.processes.starting import interruptions, outcome_file, standard
 from millpond.backends.processes.starting.returned import Returned, captured
@@ -204,8 +204,8 @@ def _seconds(timeout: Any) -> float:
 
     if not isinstance(timeout, numbers.Real):
         raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-    seconds = float(timeout)
-    if not seconds > 0:  # nan, too
+    seconds = amounts.real("timeout", timeout)
+    if not seconds > 0:
         raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
     return seconds
 

@@ -22,6 +22,7 @@ from millpond.interrupts import Deferral
 from millpond.iterators import IMapIterator, IMapUnorderedIterator
 from millpond.job import CallStream, MapJob
 from millpond.tolerance import LENIENT, has_error, value_of_call, value_of_map
+from millpond.worker.interrupted import is_interruption
 from millpond.worker.outcome import PLAIN, Error
 
 if TYPE_CHECKING:
@@ -258,7 +259,9 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
             fresh: tuple[Any, BaseException | None]
             try:
                 fresh = self._decode(outcome, None if job is None else job.on_error), None
-            except BaseException as exception:
+            except Exception as exception:
+                if is_interruption(exception):
+                    raise  # a signal's handler did: the outcome can still be had
                 fresh = None, exception
             opened = self.__dict__.setdefault("_opened", fresh)
             self._job = self._outcome = None

@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from millpond import awaiting
-from millpond.arguments import check_buffersize, check_chunksize, held
+from millpond.arguments import check_buffersize, check_chunksize, held, length_of
 from millpond.backends.base import Packing
 from millpond.core.policy import Policy
 from millpond.engine import Engine
@@ -115,16 +115,16 @@ class Submission:
         callbacks: Callbacks, given: Mapping[str, Any],
     ) -> MapResult[list[Any]]:  # fmt: skip
         """``map_async`` and ``starmap_async``."""
-        check_chunksize(chunksize)
+        chunksize = check_chunksize(chunksize)
         options = self._options(given)
         result: MapResult[list[Any]] = MapResult(self.engine, pool, *callbacks)
         put = partial(self._put, result, func, style, chunksize, callbacks, options)
         if is_async(iterable):
             awaiting.gather(iterable, partial(self._put_later, put), result)
             return result
-        sized = hasattr(iterable, "__len__")
+        sized = length_of(iterable) is not None
         try:
-            put(iterable if type(iterable) is range else list(iterable))
+            put(iterable if type(iterable) is range else _pulled(iterable))
         except Exception as error:
             if not sized or type(error) is CannotKill:
                 raise
@@ -163,8 +163,8 @@ class Submission:
         given: Mapping[str, Any], *, ordered: bool = True,
     ) -> Any:  # fmt: skip
         """``imap`` and ``imap_unordered``."""
-        check_chunksize(chunksize)
-        check_buffersize(buffersize)
+        chunksize = check_chunksize(chunksize)
+        buffersize = check_buffersize(buffersize)
         _check_no_cost(given)
         options = self._options(given)
         name = name_of(func)
@@ -175,7 +175,7 @@ class Submission:
             job.fixed_bound = max(buffersize, job.unit)
         engine = self.engine
         job.widen(None, engine.policy)
-        job.total = len(iterable) if hasattr(iterable, "__len__") else None
+        job.total = length_of(iterable)
         feed(
             job,
             iterable,
@@ -221,6 +221,11 @@ class Submission:
         job.on_error, job.fail_fast = options.on_error, options.fail_fast
         if options.timeout is not None or type(func) is Conducted:
             job.slice = 1  # each task is on the slate
+
+
+def _pulled(iterable: Any) -> list[Any]:
+    """All of it. ``list`` asks for a length first, and gives up where that fails; of a chain it cannot."""
+    return list(iterable if type(iterable) in (list, tuple) else itertools.chain(iterable))
 
 
 def _check_no_cost(given: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 None: what ``multiprocessing`` does, the first is raised. ``"raise"``: the same, and the exception's ``partial``
 has the values of the tasks that did not fail. ``"return"``: it stands where the value would. ``"skip"``: it is
-left out. Only exceptions that are an ``Exception`` can be a task's; others end the decoding.
+left out. Only exceptions that are an ``Exception`` can be a task's; others, and what a signal's handler raised
+meanwhile, end the decoding.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from millpond.job import ABSENT, MapJob, errors_in
+from millpond.worker.interrupted import let_through
 from millpond.worker.outcome import Boxed, Error, take
 
 LENIENT: Final = ("return", "skip")
@@ -21,6 +23,7 @@ def value_of_call(outcome: Any, on_error: str | None) -> Any:
     try:
         return take(outcome)
     except Exception as error:
+        let_through(error)
         if on_error in LENIENT:
             return error if on_error == "return" else None
         if on_error is not None:
@@ -46,6 +49,7 @@ def value_of_map(outcome: MapJob | Error, on_error: str | None) -> Any:
         try:
             values[index] = take(entry)
         except Exception as error:
+            let_through(error)
             if on_error == "return":
                 values[index] = error
             else:
@@ -61,7 +65,8 @@ def _opened(outcomes: list[Any]) -> list[Any] | None:
     """All values; None if one of them cannot be unpickled."""
     try:
         return [entry.open() if isinstance(entry, Boxed) else entry for entry in outcomes]
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return None
 
 

@@ -46,6 +46,7 @@ class InlineBackend:
         self._settings = settings
         self._tasks: deque[tuple[WorkerId, int, local.Task]] = deque()
         self._reports: deque[Report] = deque()
+        self._stopping: list[WorkerId] = []
         self.packing = local.LocalPacking()
         self.kills = False
         self.bells = _NoBells()
@@ -79,12 +80,16 @@ class InlineBackend:
         pass  # nothing is kept
 
     def stop(self, worker: WorkerId) -> None:
-        self._reports.append(Report(Lost(worker, 0, 0)))
+        self._stopping.append(worker)
 
     def kill(self, worker: WorkerId) -> None:
         raise CannotKill("a task that runs in the caller's own thread cannot be killed")
 
     def poll(self, timeout: float | None, brisk: bool = False) -> Sequence[Report]:
+        busy = {worker for worker, _, _ in self._tasks} if self._stopping else ()
+        for worker in [worker for worker in self._stopping if worker not in busy]:
+            self._stopping.remove(worker)
+            self._reports.append(Report(Lost(worker, 0, 0)))
         if not self._reports and self._tasks:
             worker, seq, task = self._tasks.popleft()
             begin = interrupts.clock()

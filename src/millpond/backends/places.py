@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import operator
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from millpond import cpus
+from millpond import amounts, cpus
 from millpond.worker.place import LIBRARIES, Place
+
+_MOST_THREADS: Final = 1 << 16
+"""What OpenMP libraries read without complaint."""
 
 _MARK = "MILLPOND_THREADS"
 """Names the variables that a pool has set, with their values, so that a pool in it may change them."""
@@ -84,7 +86,4 @@ def describe(place: Place) -> dict[str, Any]:
 def _checked(threads: Any) -> int | None:
     if threads is None:
         return None
-    count = operator.index(threads)
-    if count < 0:
-        raise ValueError(f"blas_threads must be 0 or more, or None, not {threads!r}")
-    return count
+    return amounts.whole("blas_threads", threads, 0, _MOST_THREADS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from millpond.testing.amounts import NumberTests
 from millpond.testing.buffers import LargeDataDeathTests, LargeDataTests
 from millpond.testing.callbacks import CallbackTests
 from millpond.testing.calls import CallTests, MapTests
@@ -39,7 +40,7 @@ from millpond.testing.surroundings import SurroundingsTests
 class BackendTests(
     CallTests, MapTests, ErrorTests, DefiantErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
     LifecycleTests, OptionTests, RetryTests, OnErrorTests, SeedTests, ProgressTests, LoggingTests,
-    CostTests,
+    CostTests, NumberTests,
 ):  # fmt: skip
     """For any backend."""
 

@@ -84,10 +84,15 @@ class Sealed(Boxed):
 
     def open(self) -> Any:
         data = self.data
-        if type(data) is Parcel:
-            return data.load()
-        if self.tag == VALUE:
-            return pickle.loads(data)
+        try:
+            if type(data) is Parcel:
+                return data.load()
+            if self.tag == VALUE:
+                return pickle.loads(data)
+        except Exception:
+            raise
+        except BaseException as failure:
+            raise _interrupted().or_aborted(failure) from failure.__cause__
         raise rebuild_error(self.tag & ~AGAIN, data)
 
 
@@ -285,6 +290,8 @@ def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
     try:
         error = pickle.loads(inner)
     except BaseException as failure:
+        if _interrupted().is_interruption(failure):
+            raise
         why = raised.shown(failure)
         message = f"{name}: {text} (stands for the original, which cannot be unpickled: {why})"
         return errors.TaskError(errors.escape(message), name, text, trace)
@@ -323,6 +330,13 @@ def _refusal(
     if isinstance(error, errors.TaskError):
         error.type_name, error.text, error.traceback = name, text, trace
     return error  # type: ignore[no-any-return]
+
+
+def _interrupted() -> Any:
+    """What tells an exception of unpickling from a signal's; no worker needs it."""
+    from millpond.worker import interrupted
+
+    return interrupted
 
 
 _unsendable_class: Any = None

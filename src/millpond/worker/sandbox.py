@@ -15,12 +15,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from millpond import amounts
 from millpond.errors import SandboxError
 
 FEATURES: Final = ("no_new_privs", "capabilities", "rlimits", "landlock", "seccomp")
 """What a whole sandbox has."""
 
 _Path = str | os.PathLike[str]
+_MOST: Final = (1 << 63) - 1
+"""What a limit of the system can be."""
 
 _SYSTEM: Final = (
     "/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib", "/usr/share",
@@ -60,20 +63,16 @@ def ordered(asked: Any) -> Sandbox | None:
         asked = Sandbox(require=asked is not True)
     if not isinstance(asked, Sandbox):
         raise TypeError(f'sandbox must be True, "require" or a millpond.Sandbox, not {asked!r}')
+    limits: dict[str, Any] = {}
     for name, least in ("memory", 1 << 20), ("cpu_seconds", 1), ("files", 16):
         value = getattr(asked, name)
         if value is None and name != "files":
             continue
-        if type(value) is not int:
-            raise TypeError(f"Sandbox: {name} must be an int, not {value!r}")
-        if value < least:
-            raise ValueError(f"Sandbox: {name} must be at least {least}, not {value}")
+        limits[name] = amounts.whole(f"Sandbox: {name}", value, least, _MOST)
     orders = Sandbox(
         read=_absolute("read", asked.read),
         write=_absolute("write", asked.write),
-        memory=asked.memory,
-        cpu_seconds=asked.cpu_seconds,
-        files=asked.files,
+        **limits,
         require=bool(asked.require),
     )
     if orders.require:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from millpond import amounts
 from millpond.backends.processes.starting import standard
 from millpond.system import ends
 
@@ -112,6 +113,7 @@ class Popen:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait at most ``timeout`` seconds for the end; the exit code, or None."""
+        timeout = amounts.patience(timeout)
         if self._owner != os.getpid():
             return self.returncode
         while self.returncode is None:

@@ -8,6 +8,7 @@ from typing import Any
 from millpond import errors
 from millpond.backends.processes.starting.outcome_file import OutcomeFile
 from millpond.worker import outcome as outcomes
+from millpond.worker.interrupted import is_interruption
 from millpond.worker.raised import set_trace
 
 
@@ -55,7 +56,9 @@ class Returned:
             return
         try:
             self._value = outcomes.Sealed(left[0], memoryview(left)[1:]).open()
-        except BaseException as error:
+        except Exception as error:
+            if is_interruption(error):
+                raise  # a signal's handler did: it can still be had
             set_trace(error, None)
             self.error = error
 
