@@ -9,6 +9,7 @@ are made by the standard library's methods; a name that is not here is
 from __future__ import annotations
 
 import multiprocessing.context as std
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,6 +48,13 @@ class BaseContext(std.BaseContext):
         return Pool(
             processes, initializer, initargs, maxtasksperchild, self.get_context(), **options
         )
+
+    def freeze_support(self) -> None:
+        """In a frozen program: become what this process was started for, if that is not to be the program."""
+        if getattr(sys, "frozen", False):
+            from millpond.backends.processes.starting import frozen
+
+            frozen.support()
 
     def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """This context, or that of the start method."""

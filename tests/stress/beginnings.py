@@ -156,3 +156,36 @@ def at_import(stage: Stage) -> None:
     Path(stage.path("tables.py")).write_text(module)
     Path(stage.path("script.py")).write_text(READER)
     run(stage, stage.path("script.py"))
+
+
+FROZEN = """
+import sys
+sys.frozen, sys.executable = True, {executable!r}
+import os, millpond
+def triple(x):
+    return 3 * x
+if __name__ == "__main__":
+    {support}
+    os.write(os.open({starts!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), b".")
+    with millpond.Pool(2, **{options}) as pool:
+        print(pool.map(triple, range(5)), pool.map(lambda x: x + 1, range(3)), flush=True)
+"""
+
+
+@fault(
+    87,
+    "a frozen program, with `freeze_support()` and without",
+    "works; it does not start itself without end",
+)
+def frozen(stage: Stage) -> None:
+    for support in ("millpond.freeze_support()", "pass"):
+        own = stage.anew()
+        executable, script = Path(own.path("program")), Path(own.path("script.py"))
+        executable.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
+        executable.chmod(0o755)
+        text = FROZEN.format(
+            executable=str(executable), support=support,
+            starts=own.path("starts"), options=own.options(),
+        )  # fmt: skip
+        script.write_text(text)
+        run(own, str(script))

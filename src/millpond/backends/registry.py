@@ -65,6 +65,10 @@ def elsewhere() -> Any:
 
 def check_may_start() -> None:
     """End the import of a module quietly that is run again for a worker, and wants a pool there."""
+    if getattr(sys, "frozen", False):
+        from millpond.backends.processes.starting import frozen
+
+        frozen.check()
     for name in ("preloading", "main_module"):
         module: Any = sys.modules.get(f"millpond.backends.processes.starting.{name}")
         if module is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from textwrap import indent
 from typing import Any
 
@@ -157,9 +158,15 @@ class StartFailure:
                 + _quoted(self._words)
             )
         return _died(
-            f"worker {self.pid} {self._end} before it was ready to run tasks", self._words,
+            f"worker {self.pid} {self._end} before it was ready to run tasks{_remedy()}", self._words,
             pid=self.pid, exitcode=self.exitcode, phase="starting",
         )  # fmt: skip
+
+
+def _remedy() -> str:
+    if not getattr(sys, "frozen", False):
+        return ""
+    return "; a frozen program has to call millpond.freeze_support() as the first thing of its main module"
 
 
 def _how(exitcode: int | None, memory: str) -> str:

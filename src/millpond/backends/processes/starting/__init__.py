@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 def launch(process_obj: BaseProcess, method: str) -> Popen:
     """Start ``process_obj`` by the start method, or through the server that was set on it."""
+    if getattr(sys, "frozen", False):
+        from millpond.backends.processes.starting import frozen
+
+        frozen.check()
     preloading = sys.modules.get("millpond.backends.processes.starting.preloading")
     if preloading is not None:
         preloading.check()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from millpond.backends.processes.starting import (
     binding,
     child,
+    frozen,
     payload,
     preloading,
     standard,
@@ -32,6 +34,18 @@ def spawned(orders: BinaryIO, parent_fd: int) -> NoReturn:
     if opening["bound"]:
         binding.bind(opening["parent"], parent_fd, from_main_thread=opening["from_main"])
     sys.exit(child.run_sent(opening, pickled, outcome, parent_fd, None))
+
+
+def thawed(entry: str, call: int, orders: int, fds: Sequence[int]) -> None:
+    """In a frozen program, where ``multiprocessing.spawn`` reads what to do from ``call``."""
+    frozen.note(call)
+    begin: Any = {"spawned": spawned, "serve": serve}[entry]
+    try:
+        file = open(orders, "rb")  # noqa: SIM115
+        sys.path[:] = marshal.load(file)
+        begin(file, *fds)
+    finally:
+        standard.process.current_process()._inheriting = True  # which spawn's caller takes back
 
 
 def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:

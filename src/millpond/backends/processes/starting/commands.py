@@ -7,9 +7,10 @@ of the first of them, in a form that needs no import to read.
 from __future__ import annotations
 
 import marshal
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from millpond.backends.processes.starting import standard
 
@@ -23,6 +24,10 @@ _CODE = (
 
 def run(entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int] = ()) -> int:
     """Run ``boot.entry(f, *fds)`` in a fresh interpreter, ``f`` reading ``orders``; its pid."""
+    if getattr(sys, "frozen", False):
+        from millpond.backends.processes.starting import frozen
+
+        return frozen.run(entry, orders, fds, inherited)
     numbers = ",".join(["f", *map(str, fds)])
     code = _CODE.format(first=orders, entry=entry, numbers=numbers)
     program: Any = standard.spawn.get_executable()
@@ -30,6 +35,15 @@ def run(entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int] = 
     command = [program, *flags, "-c", code, "--multiprocessing-fork"]
     pid: int = standard.util.spawnv_passfds(program, command, sorted({orders, *fds, *inherited}))
     return pid
+
+
+def again() -> NoReturn:
+    """Begin anew what ``run`` began."""
+    frozen = sys.modules.get("millpond.backends.processes.starting.frozen")
+    program, arguments = sys.executable, sys.orig_argv[1:]
+    if frozen is not None and frozen.arguments() is not None:
+        program, arguments = os.fsdecode(standard.spawn.get_executable()), frozen.arguments()
+    os.execv(program, [program, *arguments])
 
 
 def module_path() -> bytes:

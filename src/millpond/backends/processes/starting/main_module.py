@@ -21,7 +21,7 @@ from millpond.backends.processes.starting import half_imported, standard
 _importing = False
 
 Source = tuple[str, str]
-"""How a child gets the main module: ("path", file) or ("name", module)."""
+"""How a child gets the main module: ("path", file), ("name", module), or ("frozen", "")."""
 
 
 class MainReached(BaseException):
@@ -46,6 +46,8 @@ def importable_by(start_method: str) -> bool:
 
 def source() -> Source | None:
     """Where a child can import this process's main module from, or None."""
+    if getattr(sys, "frozen", False):
+        return "frozen", ""  # the child runs the program, as far as freeze_support()
     main = sys.modules["__main__"]
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
@@ -65,6 +67,8 @@ def load(where: Source) -> None:
     """In a child: import the parent's main module, and let ``__main__`` be it."""
     global _importing
     kind, value = where
+    if kind == "frozen":
+        return
     current = sys.modules["__main__"]
     if kind == "name":
         if getattr(current.__spec__, "name", None) == value:

@@ -102,7 +102,7 @@ def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[], None]) 
                 _write(orders_fd, facts)
                 if silence is not None:
                     silence.end()
-                os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+                commands.again()
             if time.monotonic() - said > 1.0:
                 alive()
                 said = time.monotonic()
