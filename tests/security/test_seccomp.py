@@ -128,6 +128,7 @@ ARGUMENTS: dict[str, tuple[list[tuple[int, ...]], list[tuple[int, ...]]]] = {
         [(5, 1, 1, 0, 4096, 16), (5, 1, 1, 0, 7 << 32, 16), (5, 1, 1, 1, 0, 0)],  # the last: MSG_OOB
     ),
     "recvfrom": ([(5, 1, 1, 0x40)], [(5, 1, 1, 1), (5, 1, 1, 0x2000)]),
+    "getsockopt": ([(5, 1, 3)], [(5, 1, 17), (5, 1, 15), (5, 6, 3)]),  # SO_PEERCRED, SO_REUSEPORT, of TCP
     "prlimit64": ([(0,), (PID,)], [(1,), (PID + 1,)]),
     "sched_setaffinity": ([(0,), (PID,)], [(1,), (PID + 1,)]),
     "setpriority": ([(0, 0), (0, PID)], [(0, 1), (1, 0), (2, 0), (0, PID + 1)]),

@@ -8,9 +8,6 @@ import itertools
 import logging
 import os
 import pickle
-import socket
-import stat
-import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,10 +29,11 @@ from millpond import (
 )
 from millpond.backends.processes import backend
 from millpond.worker import fixed_codec, frames, outcome, records, untrusted
-from millpond.worker.frames import Decoder, Frame
+from millpond.worker.frames import Frame
 from millpond.worker.outcome import ERROR, MISSING, REFUSED, VALUE, Sealed, decode_batch
-from millpond.worker.slate import FIRST_ROW, NEXT, STEP, TIME, WORD, Slate
+from millpond.worker.slate import FIRST_ROW, NEXT, STEP, TIME, WORD
 from millpond.worker.untrusted import laundered
+from tests.security.hostile import channel, send, send_raw, slate
 
 # Frames, without a worker -------------------------------------------------------------------------
 
@@ -214,48 +212,7 @@ def test_any_log_record_can_be_formatted(state: dict[str, Any]) -> None:
     assert isinstance(shown, str)
 
 
-def test_the_cap_of_a_frame_is_the_workers_memory() -> None:
-    head = struct.pack("<HBBIQQd", frames.MAGIC, frames.DONE, 0, 1, 0, 1 << 20, 0.0)
-    assert Decoder(1 << 20).feed(head) == []
-    with pytest.raises(ProtocolError):
-        Decoder((1 << 20) - 1).feed(head)
-
-
 # A worker that was taken over ---------------------------------------------------------------------
-
-
-def channel() -> socket.socket:
-    """In a worker: the socket of its channel."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        try:
-            if fd > 2 and stat.S_ISSOCK(os.fstat(fd).st_mode):
-                return socket.socket(fileno=os.dup(fd))
-        except OSError:
-            pass  # the listing's own
-    raise AssertionError("no channel")
-
-
-def slate() -> Slate:
-    """In a worker: its slate."""
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            if "slate" in os.readlink(f"/proc/self/fd/{fd}"):
-                return Slate(int(fd))
-        except OSError:
-            pass
-    raise AssertionError("no slate")
-
-
-def send(kind: int, body: bytes, flags: int, count: int, seq: int) -> str:
-    """Write a frame on the channel, then answer as if nothing were."""
-    data = b"".join(frames.encode(kind, [body], flags=flags, count=count, seq=seq))
-    channel().sendall(data)
-    return "done"
-
-
-def send_raw(data: bytes) -> str:
-    channel().sendall(data)
-    return "done"
 
 
 @pytest.mark.parametrize("which", bodies(b""))

@@ -2,12 +2,14 @@
 
     encode(value) -> bytes    TypeError or ValueError for what has no such form
     decode(bytes) -> value    or ProtocolError, whatever the bytes are
+    weigh(bytes) -> int       what the value will take about of memory, without making it
 
 What has one: None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, and
 NumPy's arrays and scalars of numbers, dates and text; of exactly these types, nested at most ``DEEPEST`` times.
 
 Rules: one byte says what comes, then lengths as 64-bit numbers; a length is believed only as far as there are
-bytes; all is copied, so what is read shares no memory with who wrote it.
+bytes; all is copied, so what is read shares no memory with who wrote it; what is read takes time and memory in
+proportion to its bytes, whatever it is: keys that are made to collide are refused.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from time import thread_time
 from typing import Any, Final
 
 from millpond.errors import ProtocolError
@@ -32,12 +35,42 @@ _DTYPE: Final = re.compile(
 _MOST_DIMENSIONS: Final = 64
 _LAST_CHARACTER: Final = 0x10FFFF
 
+HEAVIEST: Final = 256
+"""What a byte weighs at most: that of an empty set or dict."""
+_ITEM: Final = 64
+"""What a value weighs, in bytes of memory, besides what it contains."""
+
+_FEW: Final = 8
+"""Keys so few that it does not matter whether they collide."""
+_AT_ONCE: Final = 256
+_PATIENCE: Final = 0.1
+_PER_KEY: Final = 2e-6
+_PER_BYTE: Final = 2e-8
+"""Seconds of the processor that putting keys into dicts and sets may take: tens of times what others take."""
+
 
 def encode(value: object) -> bytes:
     """See the module."""
     out = bytearray()
     _write(value, out, 0)
     return bytes(out)
+
+
+def weigh(data: bytes | bytearray | memoryview) -> int:
+    """About how many bytes of memory the value will take; raises ProtocolError where the bytes stand for none."""
+    view, at, weight = memoryview(data), 0, 0
+    end = len(view)
+    try:
+        while at < end:
+            size, parts, own = _SIZES[view[at]]
+            at, weight = at + 1 + size, weight + own
+            for _ in range(parts):
+                count: int = _COUNT.unpack_from(view, at)[0]
+                at += 8 + count
+                weight += count
+    except (KeyError, struct.error):
+        raise ProtocolError("bytes that stand for no value") from None
+    return weight
 
 
 def decode(data: bytes | bytearray | memoryview) -> Any:
@@ -141,6 +174,7 @@ class _Reader:
     def __init__(self, view: memoryview) -> None:
         self._view = view
         self.left = len(view)
+        self._patience = _PATIENCE
 
     def _take(self, count: int) -> memoryview:
         if count > self.left:
@@ -168,13 +202,36 @@ class _Reader:
         if read is not None:
             return read(self)
         make = _CONTAINERS.get(tag)
-        if make is not None:
-            count = self._count()
-            return make(self.read(depth + 1) for _ in range(count))
-        if tag != ord("d"):
+        if make is None:
             raise ProtocolError(f"no value begins with the byte {tag}")
-        below = depth + 1
-        return {self.read(below): self.read(below) for _ in range(self._count())}
+        return make(self, self._count(), depth + 1)
+
+    def hashed(self, count: int, depth: int, pairs: bool) -> Any:
+        """A dict or a set."""
+        found: dict[Any, Any] | set[Any] = {} if pairs else set()
+        while count:
+            some = min(count, _AT_ONCE)
+            before = self.left
+            if pairs:
+                entries = [(self.read(depth), self.read(depth)) for _ in range(some)]
+            else:
+                entries = [self.read(depth) for _ in range(some)]
+            if count <= _FEW and not found:
+                found.update(entries)
+            else:
+                self._patience += some * _PER_KEY + (before - self.left) * _PER_BYTE
+                self._put(found, entries)
+            count -= some
+        return found
+
+    def _put(self, found: Any, entries: list[Any]) -> None:
+        """Values that are made to have the same hash take a time that grows with the square of their number."""
+        for first in range(0, len(entries), 16):
+            begin = thread_time()
+            found.update(entries[first : first + 16])
+            self._patience -= thread_time() - begin
+            if self._patience < 0:
+                raise ProtocolError("keys of a dict or a set collide")
 
     def number(self, form: struct.Struct) -> Any:
         """So many floats."""
@@ -222,9 +279,20 @@ _LEAVES: Final[dict[int, Callable[[_Reader], Any]]] = {
     ord("A"): lambda r: r.array(ord("A")),
     ord("g"): lambda r: r.array(ord("g")),
 }
-_CONTAINERS: Final[dict[int, Callable[[Iterable[Any]], Any]]] = {
-    ord("l"): list,
-    ord("t"): tuple,
-    ord("S"): set,
-    ord("Z"): frozenset,
+_CONTAINERS: Final[dict[int, Callable[[_Reader, int, int], Any]]] = {
+    ord("l"): lambda r, count, depth: [r.read(depth) for _ in range(count)],
+    ord("t"): lambda r, count, depth: tuple([r.read(depth) for _ in range(count)]),
+    ord("S"): lambda r, count, depth: r.hashed(count, depth, pairs=False),
+    ord("Z"): lambda r, count, depth: frozenset(r.hashed(count, depth, pairs=False)),
+    ord("d"): lambda r, count, depth: r.hashed(count, depth, pairs=True),
 }
+_SIZES: Final[dict[int, tuple[int, int, int]]] = {
+    **dict.fromkeys(b"n+-", (0, 0, _ITEM)),
+    ord("f"): (_NUMBER.size, 0, _ITEM),
+    ord("c"): (_PAIR.size, 0, _ITEM),
+    **dict.fromkeys(b"isbB", (0, 1, _ITEM)),
+    **dict.fromkeys(b"aAg", (0, 3, _ITEM)),
+    **dict.fromkeys(b"lt", (_COUNT.size, 0, _ITEM)),
+    **dict.fromkeys(b"SZd", (_COUNT.size, 0, HEAVIEST)),
+}
+"""After the byte: how many others; pieces, each with its length before it; what the value weighs without them."""

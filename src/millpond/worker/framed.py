@@ -86,6 +86,12 @@ class ChannelCoroutines(Coroutines):
     def send(self, seqs: list[int], outcomes: list[Any]) -> None:
         if os.getpid() != self._pid:
             os._exit(0)
+        first = 0
+        for batch in self._wire.halves(outcomes):
+            self._send(seqs[first : first + len(batch)], batch)
+            first += len(batch)
+
+    def _send(self, seqs: list[int], outcomes: list[Any]) -> None:
         sealed = [outcome for outcome in outcomes if type(outcome) is Sealed]
         flags = frames.MIXED if sealed else frames.PLAIN
         if any(outcome.tag & AGAIN for outcome in sealed):

@@ -76,6 +76,15 @@ class Settings(NamedTuple):
 
         return untrusted
 
+    @property
+    def answers(self) -> type[Answers]:
+        """How they are gathered."""
+        if self.sandbox is None:
+            return Answers
+        from millpond.worker.bounded_answers import BoundedAnswers
+
+        return BoundedAnswers
+
 
 class Worker:
     """The loop and what it holds."""
@@ -90,7 +99,7 @@ class Worker:
         self._retry_on: tuple[type[BaseException], ...] = ()  # of the part that is being run
         self._receive = channel.receive
         self._wire = settings.wire  # how outcomes travel
-        self.answers = Answers(channel, self._wire, at_once=settings.at_most_once)
+        self.answers = settings.answers(channel, self._wire, at_once=settings.at_most_once)
         self._coroutines: ChannelCoroutines | None = None  # from the first one on
 
     def run(self) -> None:
@@ -372,9 +381,10 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     last_words.keep(slate, page)
     pack = None
     if settings.sandbox is not None:
-        from millpond.worker import untrusted
+        from millpond.worker import untrusted_records
 
-        settings, pack = settings._replace(place=own), untrusted.pack_record
+        pack = untrusted_records.pack_record
+        settings = settings._replace(place=own)
     diverting.divert(channel, settings.levels, pack)
     try:
         worker = Worker(channel, slate, settings)

@@ -104,6 +104,7 @@ class Wire(Protocol):
     def seal_missing(self, exception: BaseException) -> Sealed: ...
     def encode_batch(self, outcomes: list[Any], mixed: bool) -> list[Buffer]: ...
     def encode_together(self, values: list[Any]) -> bytes: ...
+    def halves(self, outcomes: list[Any]) -> list[list[Any]]: ...  # batches that may go as one
 
 
 class Mixed(list[Any]):
@@ -197,6 +198,11 @@ class _Strict(pickle.Pickler):
 
 class NotTogether(Exception):
     """One of the values has to have a pickle of its own."""
+
+
+def halves(outcomes: list[Any]) -> list[list[Any]]:
+    """Batches that may go as one: any."""
+    return [outcomes]
 
 
 def encode_together(values: Any) -> bytes:

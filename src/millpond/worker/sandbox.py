@@ -40,7 +40,8 @@ class Sandbox(NamedTuple):
     ``read``: files and folders that tasks may read, beyond Python, its packages and the system's libraries.
     ``write``: folders that they may read and write. ``memory``: bytes of address space of a worker.
     ``cpu_seconds``: of a worker in all its life. ``files``: that a worker may have open. ``require``: run no task
-    with less than all of it.
+    with less than all of it. ``answer``: bytes of memory of the largest value that a task returns (default:
+    ``memory``, or 128 MiB).
     """
 
     read: Sequence[_Path] = ()
@@ -49,6 +50,14 @@ class Sandbox(NamedTuple):
     cpu_seconds: int | None = None
     files: int = 256
     require: bool = False
+    answer: int | None = None
+
+    @property
+    def largest(self) -> int:
+        """Bytes of an answer."""
+        from millpond.worker import untrusted
+
+        return self.answer or self.memory or untrusted.LARGEST
 
 
 def ordered(asked: Any) -> Sandbox | None:
@@ -64,7 +73,7 @@ def ordered(asked: Any) -> Sandbox | None:
     if not isinstance(asked, Sandbox):
         raise TypeError(f'sandbox must be True, "require" or a millpond.Sandbox, not {asked!r}')
     limits: dict[str, Any] = {}
-    for name, least in ("memory", 1 << 20), ("cpu_seconds", 1), ("files", 16):
+    for name, least in ("memory", 1 << 20), ("cpu_seconds", 1), ("files", 16), ("answer", 1 << 16):
         value = getattr(asked, name)
         if value is None and name != "files":
             continue
@@ -85,11 +94,14 @@ def enter(orders: Sandbox) -> dict[str, Any]:
 
     Raises SandboxError where everything was required, or a path or limit that was asked for cannot be.
     """
+    from millpond.worker import untrusted
+
     _let_go_of_tracker()
     threads = _threads()
     read = [*map(str, orders.read), *_needed()]
     write = [*map(str, orders.write), *_there([_NOTHING])]
     _check_memory(orders.memory)
+    untrusted.most = orders.largest
     missing: dict[str, str] = {}
     report: dict[str, Any] = dict.fromkeys(FEATURES, False)
     steps: dict[str, Callable[[], Any]] = {

@@ -75,6 +75,7 @@ _ABSENT: Final = {
     "landlock_create_ruleset": (444, 444), "seccomp": (317, 277),
 }  # fmt: skip
 _CHECKED: Final = {
+    "getsockopt": (55, 209),
     "clone": (56, 220), "open": (2, -1), "openat": (257, 56), "creat": (85, -1),
     "mkdir": (83, -1), "mkdirat": (258, 34), "renameat2": (316, 276), "ioctl": (16, 29),
     "fcntl": (72, 25), "prctl": (157, 167), "socketpair": (53, 199), "sendto": (44, 206),
@@ -124,6 +125,8 @@ _SENDING: Final = (
     0x4040  # MSG_NOSIGNAL, MSG_DONTWAIT: no out-of-band data, in which the kernel had holes
 )
 _RECEIVING: Final = 0x0142  # MSG_PEEK, MSG_DONTWAIT, MSG_WAITALL
+_SOL_SOCKET: Final = 1
+_KINDS: Final = (3, 4, 38, 39)  # SO_TYPE, SO_ERROR, SO_PROTOCOL, SO_DOMAIN
 _EXCHANGE: Final = 0xFFFFFFFE  # of renameat2's flags, all but RENAME_NOREPLACE
 
 # Instructions, and where in the data that they look at things are.
@@ -205,6 +208,7 @@ def _checks(pid: int) -> dict[str, bytes]:
         "socketpair": _one_of(_FIRST, _AF_UNIX) + _only(_SECOND, _STREAM) + _one_of(_THIRD, 0),
         "sendto": _only(_FOURTH, _SENDING) + nobody,
         "recvfrom": _only(_FOURTH, _RECEIVING),
+        "getsockopt": _one_of(_SECOND, _SOL_SOCKET) + _one_of(_THIRD, *_KINDS),
         **dict.fromkeys(_SIGNALS, me),
         "prlimit64": mine,
         "sched_setaffinity": mine,

@@ -8,22 +8,26 @@ from collections import deque
 
 from millpond.errors import ProtocolError
 from millpond.worker.channel import coalesce
-from millpond.worker.frames import LARGEST, PIECE, Buffer, Decoder, Frame
+from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
 
 _FLAGS = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 _SPACE = 1 << 18
 """Bytes that a chunk of ordinary size should fit in, so that writing it never has to wait for the worker."""
+_TURNS = 64
+"""Reads after which others have their turn, so that a worker that sends without end does not have the program to
+itself."""
+_ALL = 1 << 60
 
 
 class ParentChannel:
     """Frames, in order, without waiting: what the kernel does not take stays in the outbox."""
 
-    def __init__(self, end: socket.socket, largest: int = LARGEST) -> None:
+    def __init__(self, end: socket.socket, decoder: Decoder | None = None) -> None:
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SPACE)
         self._socket = end
         self._fd = end.fileno()
-        self._decoder = Decoder(largest)
+        self._decoder = decoder or Decoder()
         self._outbox: deque[memoryview] = deque()
         self.ended = False  # nothing more will come
         self.broken: ProtocolError | None = None  # what came after the last frame is none
@@ -31,11 +35,13 @@ class ParentChannel:
     def fileno(self) -> int:
         return self._fd
 
-    def receive(self) -> list[Frame]:
-        """The frames that are there, up to what is none, which ``broken`` notes, as ``ended`` notes the end."""
+    def receive(self, turns: int = _TURNS) -> list[Frame]:
+        """Frames that are there, up to what is none, which ``broken`` notes, as ``ended`` notes the end."""
         decoder = self._decoder
         frames: list[Frame] = []
-        while self.broken is None:
+        for _ in range(turns):
+            if self.broken is not None:
+                break
             room = decoder.room()
             try:
                 if room is not None:
@@ -63,7 +69,7 @@ class ParentChannel:
     def drain(self) -> list[Frame]:
         """Every frame that came before the worker's end; what is no frame ends them, too."""
         frames: list[Frame] = []
-        while not self.ended and (more := self.receive()):
+        while not self.ended and (more := self.receive(_ALL)):
             frames += more
         return frames
 

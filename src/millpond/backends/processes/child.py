@@ -38,12 +38,13 @@ class Child:
         self.id = number
         self.slot = 0  # whose place it has
         self.process = process = outfit.process
-        self.channel = ParentChannel(outfit.channel, outfit.largest)
+        self.channel = ParentChannel(outfit.channel, outfit.decoder)
         self.slate = outfit.slate
         self.sentinel: int | None = getattr(process, "sentinel", None)
         self.ready = False
         self.applied: dict[str, Any] | None = None  # of its sandbox, as it says
         self.broken: ProtocolError | None = None  # it sent what no worker sends
+        self.doubt = outfit.doubt  # what is kept to judge what it sends (in a sandbox)
         self.heard = 0  # how many of its frames were believed (in a sandbox)
         self.answered = 0  # tasks before this number
         self.suspected: tuple[int, float] | None = None  # what was heard when it was late, and when

@@ -15,8 +15,8 @@ from millpond.backends.processes.starting.births import Unborn
 from millpond.backends.processes.starting.nursery import Nursery
 from millpond.backends.processes.starting.terms import terms_of
 from millpond.system import files
-from millpond.worker import frames
 from millpond.worker.channel import Endpoint
+from millpond.worker.frames import Decoder
 from millpond.worker.loop import Settings, serve
 from millpond.worker.place import Place, without_threads
 from millpond.worker.segments import open_file
@@ -58,8 +58,13 @@ class Outfit:
                 ):  # a copy of this process closes what is this one's
                     self.fds.append(os.dup(file))
                     its.callback(os.close, self.fds[-1])
-            # What a worker sends it has had in its memory.
-            self.largest = (settings.sandbox and settings.sandbox.memory) or frames.LARGEST
+            self.decoder = Decoder()
+            self.doubt: Any = None  # what judges what it sends, if it is in a sandbox
+            if settings.sandbox is not None:
+                from millpond.backends.processes import sandboxed
+
+                self.doubt = sandboxed.Doubt(settings.sandbox)
+                self.decoder = sandboxed.GuardedDecoder(self.doubt.largest)
             args = Endpoint(*self.fds), settings, place
             self.process = context.Process(target=serve, args=args, daemon=True)
             self.process.name = self.process.name.replace("Process", "PoolWorker")

@@ -2,14 +2,85 @@
 
 from __future__ import annotations
 
+import logging
+import struct
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
-from millpond.backends.processes.child import Child
 from millpond.errors import ProtocolError
 from millpond.worker import fixed_codec, frames
-from millpond.worker.frames import Frame
+from millpond.worker.frames import Decoder, Frame
 from millpond.worker.untrusted import laundered
+from millpond.worker.untrusted_records import packed
+
+if TYPE_CHECKING:
+    from millpond.backends.processes.child import Child
+    from millpond.worker.sandbox import Sandbox
+
+_SPARE: Final = 1 << 20
+"""Bytes that a frame may have beyond those of its answers."""
+_SMALL: Final = 1 << 21
+"""Bytes of a frame that brings no answers."""
+_WITH_ANSWERS: Final = frozenset({frames.DONE, frames.ENDED})
+_FROM_WORKERS: Final = _WITH_ANSWERS | {frames.READY, frames.FAILED, frames.LOG}
+
+_RECORDS: Final = 5_000
+"""Log records of a worker at once; as many as it has sent less come again, ``_PER_SECOND`` of them."""
+_PER_SECOND: Final = 1_000
+_BYTES: Final = 1 << 10
+"""Of a record, that count as another one."""
+
+
+class GuardedDecoder(Decoder):
+    """Frames of a worker that may have been taken over: what no worker sends is refused at its header."""
+
+    __slots__ = ()
+
+    def __init__(self, largest: int) -> None:
+        super().__init__(largest + _SPARE)
+
+    def _header(self, data: bytes, at: int) -> tuple[tuple[int, int, int, int, float], int]:
+        head, length = super()._header(data, at)
+        if head[0] not in _FROM_WORKERS or (length > _SMALL and head[0] not in _WITH_ANSWERS):
+            raise ProtocolError("a worker in a sandbox sends what none sends")
+        return head, length
+
+
+class Doubt:
+    """What is kept of a worker to judge what it sends."""
+
+    def __init__(self, orders: Sandbox) -> None:
+        self.largest = orders.largest
+        self._records = float(_RECORDS)  # that it may log now
+        self._counted = time.monotonic()
+        self._told = False
+
+    def admits(self, record: Frame) -> bool:
+        """Whether so much may be logged: handlers are the program's, and take its time."""
+        now = time.monotonic()
+        self._records = min(_RECORDS, self._records + (now - self._counted) * _PER_SECOND)
+        self._counted = now
+        cost = 1 + len(record.body) / _BYTES
+        if self._records < cost:
+            return False
+        self._records -= cost
+        self._told = self._told and self._records < _RECORDS / 2
+        return True
+
+    def excess(self, pid: int) -> Frame | None:
+        """A record that says that some are left out; once, until it logs less."""
+        if self._told:
+            return None
+        self._told = True
+        said = f"worker {pid} logs more than one in a sandbox may: the rest is left out"
+        state = {
+            "name": "millpond",
+            "msg": said,
+            "levelname": "WARNING",
+            "levelno": logging.WARNING,
+        }
+        return Frame(frames.LOG, 0, 0, 0, 0.0, packed(state))
 
 
 def believed(child: Child, received: Iterable[Frame]) -> list[Frame]:
@@ -20,10 +91,16 @@ def believed(child: Child, received: Iterable[Frame]) -> list[Frame]:
             if child.broken is not None:
                 break
             _check(child, frame)
-            found.append(laundered(frame))
+            if frame.kind == frames.LOG and not child.doubt.admits(frame):
+                excess = child.doubt.excess(child.process.pid)
+                found += [] if excess is None else [excess]
+                continue
+            found.append(laundered(frame, child.doubt.largest))
             child.heard += 1
     except ProtocolError as error:
         child.disown(error)
+    except Exception as failure:  # nothing that a stranger sends may end the program's loop
+        child.disown(ProtocolError(f"a frame cannot be read: {type(failure).__name__}"))
     return found
 
 
@@ -34,12 +111,26 @@ def _check(child: Child, frame: Frame) -> None:
         if child.applied is not None or type(applied) is not dict:
             raise ProtocolError("a worker gets ready once, and says what it gave up")
         child.applied = applied
-    elif child.applied is None and frame.kind not in (frames.FAILED, frames.LOG):
+    elif frame.kind == frames.FAILED:
+        if child.applied is not None or child.failed is not None:
+            raise ProtocolError("a worker that is ready says that it cannot get ready")
+    elif child.applied is None and frame.kind != frames.LOG:
         raise ProtocolError("a worker answers before it is ready")
     elif frame.kind == frames.DONE:
         if not child.answered <= frame.seq <= frame.seq + frame.count <= child.next_seq:
             raise ProtocolError("a worker answers what it was not asked")
         child.answered = frame.seq + frame.count
+    elif frame.kind == frames.ENDED:
+        _check_coroutines(child, frame)
+
+
+def _check_coroutines(child: Child, frame: Frame) -> None:
+    """Each is named once. Whether it has them is known to the scheduler, which has it killed else."""
+    if 8 * frame.count > len(frame.body):
+        raise ProtocolError("a worker names fewer coroutines than it says")
+    seqs = struct.unpack_from(f"<{frame.count}Q", frame.body)
+    if len(set(seqs)) != len(seqs) or max(seqs, default=0) >= child.next_seq:
+        raise ProtocolError("a worker answers what it was not asked")
 
 
 def where(child: Child) -> tuple[int, int, int]:
