@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing.context as std
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -61,7 +62,7 @@ class BaseContext(std.BaseContext):
         if method is None:
             return self
         try:
-            context = _concrete_contexts[method]
+            context: BaseContext = _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
         context._check_available()
@@ -116,11 +117,18 @@ class DefaultContext(BaseContext, std.DefaultContext):
         return std._default_context.get_start_method(allow_none)
 
 
-_concrete_contexts: dict[str, BaseContext] = {
-    "fork": ForkContext(),
-    "spawn": SpawnContext(),
-    "forkserver": ForkServerContext(),
-}
+class _Contexts(ChainMap[str, Any]):
+    """Ours by their start methods, then those that libraries entered into the standard library's table, as loky
+    does: whoever enters one here enters it there, where a child looks that has only the standard library."""
+
+    def __setitem__(self, method: str, context: Any) -> None:
+        self.maps[0 if method in self.maps[0] else 1][method] = context
+
+
+_concrete_contexts = _Contexts(
+    {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()},
+    vars(std)["_concrete_contexts"],
+)
 _default_context = DefaultContext()
 
 
