@@ -7,7 +7,7 @@ program's main module, makes no pool, and need not wait for all this.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from millpond.arguments import check_count, check_recycling
 from millpond.backends import registry
@@ -17,6 +17,9 @@ from millpond.core.policy import Policy
 from millpond.engine import Engine
 from millpond.options import NONE, TaskOptions, parse
 from millpond.submission import Submission
+
+if TYPE_CHECKING:
+    from millpond.overrides import Overrides
 
 
 class Wanted(NamedTuple):
@@ -44,10 +47,11 @@ class Parts(NamedTuple):
     submission: Submission
 
 
-def assemble(wanted: Wanted, options: TaskOptions) -> Parts:
+def assemble(wanted: Wanted, options: TaskOptions, overrides: Overrides | None = None) -> Parts:
     """Check the arguments and make the parts; no worker has been ordered yet.
 
-    A pool that is the program's, and not this worker's, has no processes.
+    A pool that is the program's, and not this worker's, has no processes. ``overrides``: what its class has of its
+    own, if that is a subclass.
     """
     others = registry.elsewhere()
     if others is not None:
@@ -60,6 +64,12 @@ def assemble(wanted: Wanted, options: TaskOptions) -> Parts:
         raise TypeError("initializer must be a callable")
     start = starting(wanted.context, wanted.start_method)
     defaults = parse(NONE, options)
+    if overrides is not None:
+        processes_wanted = wanted.backend in (None, "processes")
+        start = overrides.started(start, processes=processes_wanted, sandbox=bool(wanted.sandbox))
+        overrides.warn(stacklevel=4)
+        if start.queues is not None:
+            initializer = overrides.initializer(start.queues, initializer)
     staff = Staff(processes, wanted.cpus, wanted.blas_threads, bool(wanted.at_most_once))
     choice = registry.choose(
         wanted.backend, start, initializer, tuple(initargs), staff, wanted.sandbox

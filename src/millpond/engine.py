@@ -149,9 +149,15 @@ class Engine:
         return {
             "workers": workers,
             "waiting": scheduler.waiting,
+            "calls": self._driver.jobs.calls,
             "done": self._driver.jobs.done,
             "lost": scheduler.lost,
         }
+
+    def sync(self) -> None:
+        """Return when what was submitted before has been taken in, and can be seen in ``info()``."""
+        if not self.life.finished:
+            self._do(_nothing)
 
     def _post(self, act: Callable[[], None]) -> None:
         self._intake.inbox.append(act)
@@ -164,6 +170,10 @@ class Engine:
         self.wait(errand.done, None)  # which rings if another thread drives
         if errand.failure is not None:
             raise errand.failure
+
+
+def _nothing() -> None:
+    """What was submitted before is to be taken in."""
 
 
 def _in_child() -> None:

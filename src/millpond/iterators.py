@@ -147,7 +147,17 @@ class IMapIterator(chain[T]):
     _job: StreamJob
     _owner: object
 
-    def __new__(cls, engine: Engine, job: StreamJob, owner: object = None) -> IMapIterator[T]:
+    def __new__(
+        cls, engine: Engine, job: StreamJob | None = None, owner: object = None
+    ) -> IMapIterator[T]:
+        if job is None:
+            from millpond.unfed import Unfed
+
+            pool = engine
+            return cast(
+                "IMapIterator[T]",
+                Unfed(pool, ordered=not issubclass(cls, IMapUnorderedIterator)),
+            )
         source = _Source(engine, job)
         self = cast("IMapIterator[T]", cls.from_iterable(source))
         source.iterator = weakref.ref(self)

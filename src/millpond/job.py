@@ -125,6 +125,11 @@ class CallStream(Job):
     def over(self) -> bool:
         return not self._calls
 
+    @property
+    def unanswered(self) -> int:
+        """Calls that have not ended."""
+        return len(self._calls)
+
     def add(self, calls: list[Call]) -> None:
         """More calls."""
         self._calls.update(enumerate(calls, self.count))

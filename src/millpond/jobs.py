@@ -7,7 +7,7 @@ from typing import Any
 
 from millpond.core.commands import Span
 from millpond.core.events import JobId
-from millpond.job import Job
+from millpond.job import CallStream, Job
 from millpond.streams import StreamJob
 
 
@@ -25,6 +25,12 @@ class Jobs:
 
     def __contains__(self, job: Job) -> bool:
         return job.id in self._jobs
+
+    @property
+    def calls(self) -> int:
+        """Calls of a pool's methods that have not ended."""
+        jobs = list(self._jobs.values())
+        return sum(job.unanswered if isinstance(job, CallStream) else 1 for job in jobs)
 
     def admit(self, job: Job) -> None:
         """Take the job in; a stream of calls may come again."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from millpond import errors
 from millpond.awaiting import AsyncContext
+from millpond.private_names import PrivateNames
 from millpond.worker.codec import MAP, STAR
 
 if TYPE_CHECKING:
     from millpond.executor import PoolExecutor
     from millpond.options import TaskOptions
+    from millpond.overrides import Overrides
     from millpond.results import AsyncResult as AsyncResult
     from millpond.results import IMapIterator as IMapIterator
     from millpond.results import IMapUnorderedIterator as IMapUnorderedIterator
@@ -37,7 +39,7 @@ _GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL at ``terminate()``."""
 
 
-class Pool(AsyncContext):
+class Pool(AsyncContext, PrivateNames):
     """A pool of workers; ``multiprocessing.Pool``, and a class.
 
     ``processes``: how many workers; default: the CPUs that this process may use, by affinity and by cgroup
@@ -84,7 +86,9 @@ class Pool(AsyncContext):
             processes, initializer, initargs, maxtasksperchild, context, start_method, backend,
             cpus, blas_threads, sandbox, at_most_once,
         )  # fmt: skip
-        self._processes, self._choice, self._engine, self._submission = assemble(wanted, options)
+        self._processes, self._choice, self._engine, self._submission = assemble(
+            wanted, options, _overrides(self)
+        )
         self._backend = self._choice.backend
         if not self._processes:
             return
@@ -320,20 +324,6 @@ class Pool(AsyncContext):
 
         return PoolExecutor(self)
 
-    # Names that programs use ----------------------------------------------------------------------
-
-    @property
-    def _pool(self) -> list[Any]:
-        """The workers' processes."""
-        return list(self._backend.processes)
-
-    @property
-    def _ctx(self) -> Any:
-        return self._choice.context
-
-    def _repopulate_pool(self) -> None:
-        self._engine.repopulate()
-
     def _check_running(self) -> None:
         if self._engine.foreign:
             self._engine.check_process()
@@ -356,6 +346,15 @@ class ThreadPool(Pool):
         """``Pool.terminate``; like the standard library's, it says nothing of threads that go on."""
         with contextlib.suppress(errors.CannotKill):
             super().terminate()
+
+
+def _overrides(pool: Pool) -> Overrides | None:
+    """What the pool's class has of its own of what ``multiprocessing`` calls, if it is a subclass."""
+    if type(pool) in (Pool, ThreadPool):
+        return None
+    from millpond.overrides import Overrides
+
+    return Overrides(pool, Pool)
 
 
 _RESULTS = {

@@ -275,6 +275,17 @@ class MapResult(AsyncResult[T]):
 
     watch: Any = None  # what shows how far it is
 
+    @property
+    def _number_left(self) -> int:
+        """Chunks, as ``multiprocessing`` would have made them, that have not ended: programs show it."""
+        job = self._job
+        return 0 if job is None or self.ready() else -(-job.left // job.grain)
+
+    @property
+    def _chunksize(self) -> int:
+        job = self._job
+        return 1 if job is None else job.grain
+
     def settle_empty(self, job: MapJob) -> None:
         """There was no input. Nobody is called back, as in multiprocessing."""
         self._callbacks = None

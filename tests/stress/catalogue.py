@@ -17,6 +17,7 @@ SECTIONS: Final = {
     "parents": "The parent's fate",
     "resources": "Resources and nasty tasks",
     "beginnings": "Start-up environment",
+    "subclasses": "Subclasses and recipes",
 }
 """Modules with scenarios, in the order of the table."""
 

@@ -24,6 +24,7 @@ class Start(NamedTuple):
     method: str
     asked: bool  # the caller said so
     ours: bool  # the context is millpond's own
+    queues: str | None = None  # of a Pool's subclass that has its own: see worker.queued
 
 
 class Choice(NamedTuple):
@@ -114,7 +115,7 @@ def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice
     from millpond.backends.processes.outfit import hatch
     from millpond.backends.processes.starting import half_imported, main_module, nursery
 
-    context, method, asked, ours = start
+    context, method, asked, ours, queues = start
     settings = settings._replace(half_imported=half_imported.names())
     reason = "asked for" if asked else "the default"
     main_importable = main_module.importable_by(method)
@@ -144,10 +145,21 @@ def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice
         staffed,
         main_importable=main_importable,
         server=server,
-        owned=bool(outfits),
         outfits=outfits,
+        packing=_packing(queues),
     )
     return Choice("processes", backend, context, method, reason, place=staffed[0])
+
+
+def _packing(queues: str | None) -> Callable[..., Any]:
+    """What encodes for the workers."""
+    if queues is None:
+        from millpond.backends.processes.packing import ProcessPacking
+
+        return ProcessPacking
+    from millpond.backends.processes.queued import QueuedPacking
+
+    return partial(QueuedPacking, key=queues)
 
 
 def _can_travel(settings: Settings) -> bool:

@@ -31,6 +31,7 @@ from millpond.testing.options import (
     RetryTests,
     SeedTests,
 )
+from millpond.testing.private_names import PrivateCountTests, PrivateNameTests
 from millpond.testing.programs import ProgramTests
 from millpond.testing.recycling import InitializerTests, RecyclingTests
 from millpond.testing.results import PendingResultTests, ResultTests
@@ -40,14 +41,14 @@ from millpond.testing.surroundings import SurroundingsTests
 class BackendTests(
     CallTests, MapTests, ErrorTests, DefiantErrorTests, AbortTests, CallbackTests, ResultTests, LazyTests,
     LifecycleTests, OptionTests, RetryTests, OnErrorTests, SeedTests, ProgressTests, LoggingTests,
-    CostTests, NumberTests,
+    CostTests, NumberTests, PrivateNameTests,
 ):  # fmt: skip
     """For any backend."""
 
 
 class ConcurrentBackendTests(
     BackendTests, PendingResultTests, LazyInBackgroundTests, EndingWithWorkTests, ConcurrencyTests,
-    NestingTests, PauseTests, CoroutineTests, ConcurrentCoroutineTests,
+    NestingTests, PauseTests, CoroutineTests, ConcurrentCoroutineTests, PrivateCountTests,
 ):  # fmt: skip
     """For backends whose tasks run beside the caller."""
 

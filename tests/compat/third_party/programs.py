@@ -149,6 +149,16 @@ PROGRAMS: list[Program] = [
     Program("deap", ["deap"], [PYTHON, "main.py"], files({"main.py": samples.DEAP})),
     Program("parmap", ["parmap", "tqdm"], [PYTHON, "main.py"], files({"main.py": samples.PARMAP})),
     Program(
+        "joblib", ["joblib", "numpy"], [PYTHON, "main.py"], files({"main.py": samples.JOBLIB}),
+    ),
+    Program(  # from 0.4 on it uses another package's pool
+        "schwimmbad", ["schwimmbad<0.4", "setuptools"], [PYTHON, "main.py"],
+        files({"main.py": samples.SCHWIMMBAD}),
+    ),
+    Program(
+        "the istarmap recipe", ["tqdm"], [PYTHON, "main.py"], files({"main.py": samples.ISTARMAP}),
+    ),
+    Program(
         "doit", ["doit"], [PYTHON, "-m", "doit", "-n", "3", "--continue"],
         files({"dodo.py": samples.DODO}), exit_codes=(1,),
     ),

@@ -154,3 +154,80 @@ SPHINX_TOP = "Top\n===\n\n.. toctree::\n   :glob:\n\n   page*\n"
 SPHINX_PAGE = "Page {n}\n=======\n\nText of page {n}, see :doc:`page0`.\n\n.. index:: word{n}\n"
 SQL = "SELECT a, b from  t{n} where x = {n}\nand y in (1,2, 3)\n"
 RST = "Title {n}\n====\n\n.. code-block:: python\n\n   print({n}\n\n`broken {n}\n"
+JOBLIB = """
+    import os, tempfile
+    import numpy as np
+    from joblib import Parallel, delayed
+    from joblib.pool import MemmappingPool
+    def kind(i, array):
+        return i, type(array).__name__, float(array[i])
+    def fill(out, i):
+        out[i] = i * i
+    def double(array):
+        return array * 2
+    def invert(i):
+        return 1 / i
+    if __name__ == "__main__":
+        large = np.arange(300_000.0)
+        many = Parallel(n_jobs=2, backend="multiprocessing")
+        print(many(delayed(kind)(i, large) for i in range(20)))
+        print(all((each == large * 2).all() for each in many(delayed(double)(large) for _ in "12345")))
+        with tempfile.TemporaryDirectory() as folder:
+            out = np.memmap(os.path.join(folder, "out"), dtype=float, shape=50, mode="w+")
+            many(delayed(fill)(out, i) for i in range(50))
+            print(list(out))
+        try:
+            many(delayed(invert)(i) for i in range(3))
+        except ZeroDivisionError as error:
+            print(error)
+        with MemmappingPool(2) as pool:
+            print(pool.starmap(kind, [(i, large) for i in range(5)]))
+            print(pool.apply_async(kind, (3,), {"array": large}).get())
+        print(Parallel(n_jobs=2)(delayed(abs)(-i) for i in range(5)))
+"""
+SCHWIMMBAD = """
+    import functools
+    from schwimmbad import choose_pool
+    def square(x, scale=1):
+        return scale * x * x
+    if __name__ == "__main__":
+        got = []
+        with choose_pool(mpi=False, processes=2) as pool:
+            print(type(pool).__name__, pool.size)
+            print(pool.map(square, range(30)))
+            print(pool.map(functools.partial(square, scale=3), list(range(9)), callback=got.append))
+        print(sorted(got))
+"""
+ISTARMAP = """
+    import multiprocessing.pool as mpp
+    from multiprocessing import Pool
+    from tqdm import tqdm
+    def istarmap(self, func, iterable, chunksize=1):
+        self._check_running()
+        task_batches = mpp.Pool._get_tasks(func, iterable, chunksize)
+        result = mpp.IMapIterator(self)
+        self._taskqueue.put((
+            self._guarded_task_generation(result._job, mpp.starmapstar, task_batches),
+            result._set_length,
+        ))
+        return (item for chunk in result for item in chunk)
+    mpp.Pool.istarmap = istarmap
+    def power(base, exponent):
+        return base ** exponent
+    def pairs():
+        yield 2, 3
+        raise KeyError("input")
+    if __name__ == "__main__":
+        with Pool(2) as pool:
+            print(list(tqdm(pool.istarmap(power, zip(range(50), range(50))), total=50, disable=True)))
+            print(sum(pool.istarmap(power, ((n, 2) for n in range(200)), 7)))
+            results = pool.istarmap(power, pairs())
+            try:
+                print(next(results), next(results))
+            except KeyError as error:
+                print(error)
+            try:
+                print(list(pool.istarmap(power, [(1, 1), (0, -1)])))
+            except ZeroDivisionError as error:
+                print(error)
+"""

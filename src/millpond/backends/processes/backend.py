@@ -9,7 +9,7 @@ import signal
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -48,7 +48,7 @@ class ProcessBackend:
     """Workers are processes of ``context``; ``server`` starts them where it is not None.
 
     ``places``: one for each worker; one that replaces another takes its place. ``outfits``: of the first workers,
-    where those are being started already. ``owned``: the server is this backend's alone.
+    where those are being started already, by a server that is this backend's alone. ``packing``: what encodes.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class ProcessBackend:
         *,
         main_importable: bool = True,
         server: Any = None,
-        owned: bool = False,
         outfits: Sequence[Outfit] = (),
+        packing: Callable[..., ProcessPacking] = ProcessPacking,
     ) -> None:
         self._context = context
         self._settings = settings
@@ -75,12 +75,12 @@ class ProcessBackend:
         self._arena = outfits[0].lent if outfits else arena.join()
         self._ends = contextlib.ExitStack()
         self._ends.callback(arena.leave, self._arena)
-        if owned:
+        if outfits:
             self._ends.callback(server.close)
         self._ends.callback(_close_all, self._outfits)
         # Other pools' arguments are in the file, too: who is not trusted does not get it.
         put = None if self._distrusts else self._arena.put
-        self.packing = ProcessPacking(main_importable, put)
+        self.packing = packing(main_importable, put)
         try:
             self._lookout = self.bells = Lookout()
         except OSError:

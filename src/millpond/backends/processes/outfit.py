@@ -73,6 +73,8 @@ class Outfit:
             terms.place = place if settings.sandbox is None else without_threads(place)
             terms.half_imported = settings.half_imported
             terms.returns = False
+            # A subclass of Pool may make workers that are not daemonic.
+            terms.die_with_parent = True
             self._mine, self._its = mine.pop_all(), its.pop_all()
         _waiting.add(self)
 
