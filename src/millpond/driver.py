@@ -255,7 +255,8 @@ def _absent(outcome: Any, job: Job) -> Any:
     from millpond.worker.refusals import absence
 
     error: Any = rebuild_error(MISSING, outcome.data)
-    error.args = (absence(job.name, error.type_name, error.text, job.unsendable),)
+    known = error.type_name, error.text, error.traceback
+    error.args = (absence(job.name, *known, job.unsendable),)
     return Error(error)
 
 

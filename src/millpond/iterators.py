@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 from millpond import awaiting, errors
 from millpond.streams import InputError, StreamJob, weight
 from millpond.worker.interrupted import is_interruption
-from millpond.worker.outcome import take
+from millpond.worker.outcome import Sealed, blame_result, take
+from millpond.worker.raised import is_ordinary
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -200,8 +201,10 @@ class IMapIterator(chain[T]):
             if is_interruption(error):
                 job.batch = iter([outcome, *job.batch])  # it can still be had
                 raise
-            if type(outcome) is InputError or not isinstance(error, Exception):
+            if type(outcome) is InputError or not is_ordinary(error):
                 raise
+            if type(outcome) is Sealed:
+                blame_result(error, outcome, f"the result of task {outcome.index} of {job.name}")
             if job.on_error == "return":
                 return error
             if job.on_error == "skip":

@@ -258,7 +258,7 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
         if opened is None:
             fresh: tuple[Any, BaseException | None]
             try:
-                fresh = self._decode(outcome, None if job is None else job.on_error), None
+                fresh = self._decode(outcome, job), None
             except Exception as exception:
                 if is_interruption(exception):
                     raise  # a signal's handler did: the outcome can still be had
@@ -267,7 +267,7 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
             self._job = self._outcome = None
         return opened
 
-    _decode: Callable[[Any, str | None], Any] = staticmethod(value_of_call)
+    _decode: Callable[[Any, Any], Any] = staticmethod(value_of_call)
 
 
 class MapResult(AsyncResult[T]):

@@ -123,6 +123,9 @@ class StreamJob(Job):
             return
         if type(batch) is Mixed:
             self.mixed = True
+            for index, outcome in enumerate(batch, start):
+                if type(outcome) is Sealed:
+                    outcome.index = index
         if type(batch) is Mixed or type(batch[0]) in _SIZED:
             size = sum(map(weight, batch))
             self.unread_bytes += size

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from millpond.job import ABSENT, MapJob, errors_in
+from millpond.job import ABSENT, Job, MapJob, errors_in
 from millpond.worker.interrupted import let_through
-from millpond.worker.outcome import Boxed, Error, take
+from millpond.worker.outcome import Boxed, Error, blame_result, take
 
 LENIENT: Final = ("return", "skip")
 """With these, a call does not fail because a task does."""
 
 
-def value_of_call(outcome: Any, on_error: str | None) -> Any:
+def value_of_call(outcome: Any, job: Job | None) -> Any:
     """What one task returned; one that is left out is None."""
+    on_error = None if job is None else job.on_error
     try:
         return take(outcome)
     except Exception as error:
         let_through(error)
+        blame_result(error, outcome, f"the result of {job.name if job else 'the task'}")
         if on_error in LENIENT:
             return error if on_error == "return" else None
         if on_error is not None:
@@ -31,11 +33,11 @@ def value_of_call(outcome: Any, on_error: str | None) -> Any:
         raise
 
 
-def value_of_map(outcome: MapJob | Error, on_error: str | None) -> Any:
+def value_of_map(outcome: MapJob | Error, _: Job | None) -> Any:
     """The list of what all returned."""
     if isinstance(outcome, Error):
         return outcome.open()  # there were no tasks
-    job = outcome
+    job, on_error = outcome, outcome.on_error
     if job.plain:
         return job.outcomes
     opened = None if job.failed else _opened(job.outcomes)
@@ -50,6 +52,7 @@ def value_of_map(outcome: MapJob | Error, on_error: str | None) -> Any:
             values[index] = take(entry)
         except Exception as error:
             let_through(error)
+            blame_result(error, entry, f"the result of task {index} of {job.name}")
             if on_error == "return":
                 values[index] = error
             else:

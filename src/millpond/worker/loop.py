@@ -30,7 +30,7 @@ from millpond.worker.outcome import (
     Wire,
     may_stand,
 )
-from millpond.worker.raised import set_trace
+from millpond.worker.raised import add_note, set_trace
 from millpond.worker.slate import (
     DECODING,
     ENCODING,
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 MANY: Final = 64
 """Results of one slice from which on they are a batch of their own."""
+_UNLOADABLE: Final = "raised while an argument of the task was unpickled in the worker"
 
 
 class Settings(NamedTuple):
@@ -167,7 +168,11 @@ class Worker:
             page[WORD] = (self._seq + 1) * STEP + IDLE
             return
         try:
-            args, kwds = decode_argument(frame.body)
+            try:
+                args, kwds = decode_argument(frame.body)
+            except BaseException as failure:
+                add_note(failure, _UNLOADABLE)
+                raise
             page[WORD] = self._seq * STEP + ONE + RUNNING
             value = function(*args, **kwds)
         except BaseException as exception:
@@ -233,7 +238,11 @@ class Worker:
                     if item is None:
                         self._add(None)
                         continue
-                    item = decode_argument(item)
+                    try:
+                        item = decode_argument(item)
+                    except BaseException as failure:
+                        add_note(failure, _UNLOADABLE)
+                        raise
                     page[WORD] += RUNNING - DECODING
                 answers.amid = self._seq
                 value = call(function, item)

@@ -76,9 +76,10 @@ class Error(Boxed):
 class Sealed(Boxed):
     """An outcome as bytes, decoded by whoever takes it."""
 
-    __slots__ = ("data", "tag")
+    __slots__ = ("data", "index", "tag")
 
     def __init__(self, tag: int, data: Buffer | Parcel) -> None:
+        self.index: int | None = None  # of its task, where that has to be told
         self.tag = tag
         self.data: Any = data
 
@@ -114,6 +115,12 @@ class Mixed(list[Any]):
 def take(outcome: Any) -> Any:
     """The value of an entry of a batch; raises what its task raised."""
     return outcome.open() if isinstance(outcome, Boxed) else outcome
+
+
+def blame_result(failure: BaseException, outcome: object, whose: str) -> None:
+    """Note on what opening an outcome raised that it was not the task, if it was the unpickling of its result."""
+    if type(outcome) is Sealed and outcome.tag == VALUE:
+        raised.add_note(failure, f"raised while {whose} was unpickled")
 
 
 def is_large(value: object) -> bool:

@@ -31,7 +31,10 @@ _DEEPEST: Final = 32
 _OWN: Final = frozenset({TypeError, AttributeError, pickle.PicklingError})
 """Classes of pickle's own refusals."""
 
-_IMPORTS: Final = frozenset({"ModuleNotFoundError", "ImportError"})
+_OF_A_MODULE: Final = ", in <module>\n"
+"""In a traceback: code of a module was run."""
+_NO_NAME: Final = "Can't get attribute "
+"""What pickle says of a name that a module has not got."""
 
 _NOTHING: Final[tuple[Any, ...]] = (None,) * 4
 
@@ -92,17 +95,26 @@ def way(value: Any, refusal: Exception, dump: Dump) -> tuple[str, Exception]:
     return "".join(steps), refusal
 
 
-def absence(name: str, type_name: str, text: str, unsendable: str) -> str:
-    """Why a worker has not got a function, and what to do; ``unsendable``: why it was not sent by value."""
-    if type_name in _IMPORTS:
+def absence(name: str, type_name: str, text: str, trace: str, unsendable: str) -> str:
+    """Why a worker has not got a function, and what is known of the reason.
+
+    ``trace``: the traceback of the worker, which shows where it was raised; ``unsendable``: why the function was
+    not sent by value.
+    """
+    if type_name == "ModuleNotFoundError":
         remedy = (
             "A worker imports from the sys.path that the program had when the worker was started: change that "
             "before the pool is made, or set PYTHONPATH"
         )
-    elif type_name == "AttributeError":
-        remedy = "A worker has its module as it was when the pool was made: define the function before that"
+    elif _OF_A_MODULE in trace:
+        remedy = "A module raises this when the worker imports it: see the traceback"
+    elif type_name == "AttributeError" and text.startswith(_NO_NAME):
+        remedy = (
+            "The worker's module has no such name: it is as it was when the pool was made, or as the worker's own "
+            "import made it"
+        )
     else:
-        remedy = "Its module raises this when it is imported in a worker"
+        remedy = "This was raised while the worker unpickled it"
     either = f" It cannot be sent by value either: {unsendable}." if unsendable else ""
     return escape(f"the worker cannot load {name}: {type_name}: {text}.{either} {remedy}.")
 

@@ -54,11 +54,13 @@ class Returned:
         if left is None:
             self.error = died
             return
+        sealed = outcomes.Sealed(left[0], memoryview(left)[1:])
         try:
-            self._value = outcomes.Sealed(left[0], memoryview(left)[1:]).open()
+            self._value = sealed.open()
         except Exception as error:
             if is_interruption(error):
                 raise  # a signal's handler did: it can still be had
+            outcomes.blame_result(error, sealed, "the result of the process")
             set_trace(error, None)
             self.error = error
 
