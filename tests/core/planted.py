@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from millpond.core.commands import Command, Kill, Settle, Span, Start
@@ -11,6 +12,7 @@ from millpond.core.scheduler import Scheduler
 from millpond.core.worker_state import WorkerState
 from millpond.testing.simulation import Rehearsal
 from millpond.testing.simulation_world import SimulatedBackend
+from millpond.worker.slate import RECALLED_FROM, RECALLED_TO, RUNNING, WORD, Slate
 
 
 class ForgetsUnbegunTasks(Scheduler):
@@ -194,8 +196,82 @@ class TakesBackWithoutAsking(SimulatedBackend):
     def recall(self, worker: int, *unwanted: Any) -> None:
         child = self._children.get(worker)
         if child is not None:
-            child.slate.recall = lambda start, stop: None  # type: ignore[method-assign]
+            child.slate.recall = lambda start, stop: start  # type: ignore[method-assign]
         super().recall(worker, *unwanted)
+
+
+class ReadsARecallInTwo(SimulatedBackend):
+    """A worker that is stopped between a recall's begin and its end takes the old one with the new other."""
+
+    def make_worker(self, channel: Any, page: Any, settings: Any) -> Any:
+        return super().make_worker(channel, _Torn(page), settings)
+
+
+class _Torn:
+    """A page of which a recall is read once after each note: its begin, later its end."""
+
+    def __init__(self, page: Any) -> None:
+        self._page, self.words = page, self
+        self._read: dict[int, int] = {}
+
+    def __getitem__(self, index: int) -> int:
+        if index not in (RECALLED_FROM, RECALLED_TO):
+            value: int = self._page[index]
+            return value
+        for each in () if self._read else (RECALLED_FROM, RECALLED_TO):
+            self._read[each] = self._page[each]
+        return self._read[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._page[index] = value
+        self._read.clear()
+
+
+class ForgetsAnEarlierRecall(SimulatedBackend):
+    """A second recall is written over one whose tasks the worker has not got past."""
+
+    def recall(self, worker: int, *unwanted: Any) -> None:
+        child = self._children.get(worker)
+        if child is not None:
+            child.slate.recall = partial(_overwrite, child.slate)  # type: ignore[method-assign]
+        super().recall(worker, *unwanted)
+
+
+def _overwrite(slate: Slate, start: int, stop: int) -> int:
+    slate.words[RECALLED_FROM], slate.words[RECALLED_TO] = start, stop
+    return start
+
+
+class NotesAfterAsking(SimulatedBackend):
+    """A worker is stopped after it has seen no recall, and before it says what it begins."""
+
+    def make_worker(self, channel: Any, page: Any, settings: Any) -> Any:
+        return super().make_worker(channel, _Late(page), settings)
+
+
+class _Late:
+    """A page on which a task is noted one access late."""
+
+    def __init__(self, page: Any) -> None:
+        self._page, self.words = page, self
+        self._noted: int | None = None
+
+    def __getitem__(self, index: int) -> int:
+        value: int = self._page[index]
+        self._write()
+        return value
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._write()
+        if index == WORD and value & 3 == RUNNING:
+            self._noted = value
+        else:
+            self._page[index] = value
+
+    def _write(self) -> None:
+        noted, self._noted = self._noted, None
+        if noted is not None:
+            self._page[WORD] = noted
 
 
 class KillsWhateverRuns(SimulatedBackend):
@@ -240,7 +316,8 @@ SCHEDULERS = [
     ForgetsPausedTasks, CountsNoDeaths,
 ]  # fmt: skip
 BACKENDS = [
-    JudgesBeforeReading, TakesBackWithoutAsking, KillsWhateverRuns, TearsFrames,
+    JudgesBeforeReading, TakesBackWithoutAsking, ReadsARecallInTwo, ForgetsAnEarlierRecall, NotesAfterAsking,
+    KillsWhateverRuns, TearsFrames,
     BelievesAGarbledWorker, LosesAnswersBeforeGarbage,
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from tests.core.facts import five_in_flight, sends, settled
 def test_an_answer_to_an_earlier_recall_takes_nothing_back() -> None:
     world = five_in_flight()
     world.says(Ticked(), world.now + 0.2)
-    first = Recalled(1, 2, 0.1)  # it is in number 1
+    first = Recalled(1, 2, 0.1, number=1)  # it is in number 1
     world.says(first)
     again = sends(world.says(Done(1, 1, 1, 0.2)))
     assert again
@@ -18,6 +18,7 @@ def test_an_answer_to_an_earlier_recall_takes_nothing_back() -> None:
     recall = Recall(1, ((seq, seq + 1),))
     assert recall in world.says(Cancelled(1, span.start, span.start + 1))
     assert world.says(first) == []
+    assert world.says(Recalled(1, seq, number=1)) == [], "nor one that fits by chance"
     assert settled(world.says(Done(1, seq, 1, 0.2))), "it was still in its hands"
 
 

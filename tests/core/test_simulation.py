@@ -17,7 +17,7 @@ from millpond.worker.slate import RUNNING
 from tests.core import planted
 
 SEEDS = 60  # in which the real code must show no bug
-ENOUGH = 400  # in which each planted one has to be found
+ENOUGH = 600  # in which each planted one has to be found
 
 FIXED = settings(
     max_examples=120,

@@ -216,6 +216,18 @@ def test_the_ring_has_the_end_of_what_was_written(
         assert stream.getvalue() == written
 
 
+def test_what_was_being_written_is_left_out(slate: Slate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may end between any two stores: what it had written before is there, whole and in order."""
+    with keeping(slate, monkeypatch), slate.words.cast("B") as page:
+        for written, kept in [("first\n", "first"), (f"{'x' * 50}\n" * 200, f"{'x' * 50}\n" * 20)]:
+            sys.stderr.write(written)
+            count = page[TAIL : TAIL + 8].cast("Q")
+            count[0] += 30  # begun, and some of it there
+            assert last_words.read(slate, 0).stderr == kept.rstrip()
+            count[0] -= 30
+            count.release()
+
+
 def test_garbage_on_the_slate_is_text(slate: Slate) -> None:
     fault = b"\0Fatal Python error: \x1b\xff\n\nx\0\0\0"
     with slate.words.cast("B") as page:

@@ -90,12 +90,14 @@ class Lost(NamedTuple):
 class Recalled(NamedTuple):
     """A worker will not begin its tasks from ``seq`` on; they are free for others.
 
-    It has been in the task that it is in for ``elapsed`` seconds.
+    It has been in the task that it is in for ``elapsed`` seconds. ``number`` says which recall of this worker
+    is answered, from 1 on: an answer that comes late or twice must not be taken for the next one's. 0: none does.
     """
 
     worker: WorkerId
     seq: int
     elapsed: float = 0.0
+    number: int = 0
 
 
 class Dropped(NamedTuple):

@@ -171,7 +171,7 @@ class Scheduler(Crew):
 
     def _recalled(self, event: events.Recalled) -> None:
         worker = self.workers.get(event.worker)
-        if worker is None or not worker.recalling or worker.is_past(event.seq):
+        if worker is None or not worker.recalling or event.number not in (0, worker.recalls):
             return
         worker.recalling = False
         worker.late = event.seq if worker.flight else 0
@@ -286,4 +286,5 @@ class Scheduler(Crew):
         self, worker: WorkerState, unwanted: Collection[tuple[int, int]] = (), limit: float = 0.0
     ) -> None:
         worker.recalling = True
+        worker.recalls += 1
         self._out.append(Recall(worker.id, (*unwanted,), limit))

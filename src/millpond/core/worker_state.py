@@ -38,7 +38,7 @@ class WorkerState:
 
     __slots__ = (
         "bytes", "check", "chunks", "ends", "flight", "id", "late", "load", "next_seq", "open", "patience",
-        "ready", "recalling", "retiring", "since", "unmeasured",
+        "ready", "recalling", "recalls", "retiring", "since", "unmeasured",
     )  # fmt: skip
 
     def __init__(self, number: WorkerId, patience: float) -> None:
@@ -46,6 +46,7 @@ class WorkerState:
         self.ready = False
         self.retiring = False  # it was told to stop after what it holds
         self.recalling = False  # it was asked to give back what it has not begun
+        self.recalls = 0  # how often, so far
         self.late = 0  # it was found in a task longer than was thought, which is before this number
         self.flight: deque[Held] = deque()  # sent and not answered, in the order of their numbers
         self.ends: deque[int] = deque()  # where each chunk of the flight ends
@@ -73,13 +74,6 @@ class WorkerState:
             return False
         first = self.flight[0]
         return len(self.flight) > 1 or first.count > 1 or any(seq > first.seq for seq in self.open)
-
-    def is_past(self, seq: int) -> bool:
-        """Whether ``seq`` is of before what it holds: an answer to an earlier recall, come late or twice.
-
-        After a recall it gets nothing until what it is in was answered, so an earlier answer is always past then.
-        """
-        return bool(self.flight) and not self.open and seq < self.flight[0].seq
 
     def busy(self) -> bool:
         """Whether it holds tasks."""

@@ -22,6 +22,8 @@ from millpond.testing.simulation_tasks import DEADLY, DIE_DECODING, HANG, HARMLE
 
 _FOREVER = 1e12
 """Seconds; a time beyond that never comes."""
+_LATE = 0.12
+"""Seconds after which a worker that hides work is looked at, whoever else is idle."""
 _PATIENCE = 8_000
 """Things that may happen in a kind world before a rehearsal is taken to hang."""
 
@@ -208,6 +210,17 @@ def _kill(rehearsal: Rehearsal, dice: random.Random) -> None:
     rehearsal.fates.kill(dice.randrange(4))
 
 
+def _stall(rehearsal: Rehearsal, dice: random.Random) -> None:
+    """The parent finds its workers late, once or several times in a row, a few steps of one of them in between."""
+    which = dice.randrange(4)
+    for _ in range(dice.choice([1, 1, 4])):
+        rehearsal.fates.run(which, dice.randint(1, 5))
+        rehearsal.fates.deliver(which, 1 << 20)
+        rehearsal.look(0.02)
+        rehearsal.world.clock.advance(_LATE)
+        rehearsal.tick()
+
+
 _ACTS: list[tuple[int, Callable[[Rehearsal, random.Random], Any]]] = [
     (8, _submit),
     (4, _grow),
@@ -221,6 +234,7 @@ _ACTS: list[tuple[int, Callable[[Rehearsal, random.Random], Any]]] = [
     (6, lambda r, dice: r.fates.run(dice.randrange(4), dice.randint(1, 4))),
     (5, lambda r, dice: r.world.clock.advance(dice.choice([1e-5, 1e-3, 0.01]))),
     (5, lambda r, dice: r.tick()),
+    (3, _stall),
     (25, lambda r, dice: r.look(0.02)),
     (40, lambda r, dice: r.world.happen()),
 ]

@@ -43,6 +43,7 @@ class Ledger(Observer):
         self._ready: set[SimulatedProcess] = set()
         self._places: dict[Task, list[SimulatedProcess]] = {}  # the workers that began it
         self._in: dict[SimulatedProcess, set[Task]] = {}  # what a worker may be blamed for
+        self._noted: dict[SimulatedProcess, Task] = {}  # who dies now dies in it, begun or not
         self._order: dict[
             SimulatedProcess, dict[int, Task]
         ] = {}  # what it was sent, by its numbers
@@ -66,6 +67,9 @@ class Ledger(Observer):
         tasks = {(p.job, i) for p in parts for i in range(p.first, p.first + p.tasks)}
         self._in[worker] = tasks if len(tasks) == 1 else set()
         self._heard[worker] = worker.world.clock()
+
+    def noted(self, worker: SimulatedProcess, seq: int) -> None:
+        self._noted[worker] = self._order[worker][seq]
 
     def began(self, worker: SimulatedProcess, job: int, index: int) -> None:
         task = job, index
@@ -179,11 +183,9 @@ class Ledger(Observer):
         if self.policy.at_most_once and worker in self._places.get(task, ()):
             return  # it ran, and what it came to is unknown
         unheard = isinstance(cause, Broken) and worker in self._places.get(task, ())
-        assert unheard or task in self._in.get(
-            worker, ()
-        ), (  # what it did after the garbage is not known
-            f"task {task} is blamed for a death of another's doing"
-        )
+        # What it did after the garbage is not known.
+        is_in = task in self._in.get(worker, ()) or task == self._noted.get(worker)
+        assert unheard or is_in, f"task {task} is blamed for a death of another's doing"
         self._blamed[worker] = self._blamed.get(worker, 0) + 1
         assert self._blamed[worker] == 1, f"one death is blamed on several tasks, {task} among them"
 

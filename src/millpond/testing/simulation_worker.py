@@ -11,7 +11,7 @@ import importlib.util
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from millpond.testing.simulation_strand import Strand
 from millpond.worker import frames
 from millpond.worker.frames import Buffer, Decoder, Frame
-from millpond.worker.slate import Slate
+from millpond.worker.slate import IDLE, MOST, STEP, WORD, Slate
 
 if TYPE_CHECKING:
     from millpond.testing.simulation_world import World
@@ -66,19 +66,23 @@ def loop() -> Any:
 
 
 class SimulatedPage:
-    """The slate's words as the worker sees them: it may end before each store."""
+    """The slate's words as the worker sees them: it may be stopped, or end, before each load and each store."""
 
-    def __init__(self, slate: Slate, strand: Strand) -> None:
-        self._stored = slate.words
-        self._strand = strand
+    def __init__(self, worker: SimulatedProcess) -> None:
+        self._stored = worker.slate.words
+        self._strand = worker.strand
+        self._worker = worker
         self.words = self
 
     def __getitem__(self, index: int) -> int:
+        self._strand.step()
         return self._stored[index]
 
     def __setitem__(self, index: int, value: int) -> None:
         self._strand.step()
         self._stored[index] = value
+        if index == WORD and value & 3 != IDLE and (value >> 2) & MOST == 1:
+            self._worker.world.observer.noted(self._worker, value // STEP)
 
 
 class SimulatedChannel:
@@ -168,7 +172,9 @@ class SimulatedChannel:
 class SimulatedProcess:
     """What a context's ``Process`` is, in the simulated world."""
 
-    def __init__(self, world: World, args: tuple[Any, ...]) -> None:
+    def __init__(self, world: World, args: tuple[Any, ...], make: Callable[..., Any]) -> None:
+        """``make``: of a channel, a page and settings, what runs in it."""
+        self._make = make
         endpoint, self._settings, _ = args
         self.world = world
         self.number = world.next_number()
@@ -189,10 +195,10 @@ class SimulatedProcess:
 
     def _live(self) -> None:
         _current.set(self)
-        page: Any = SimulatedPage(self.slate, self.strand)
+        page: Any = SimulatedPage(self)
         channel: Any = self.channel
         try:
-            loop().Worker(channel, page, self._settings).run()
+            self._make(channel, page, self._settings).run()
         except EOFError:
             pass
         self._ended(0)
@@ -269,9 +275,10 @@ _FIRST_PID = 1 << 22
 class SimulatedContext:
     """A start method, as the process backend sees one."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, make: Callable[..., Any]) -> None:
         self._world = world
+        self._make = make
 
     def Process(self, *, target: Any, args: tuple[Any, ...], daemon: bool) -> SimulatedProcess:  # noqa: N802
         """A worker that will live in the world."""
-        return SimulatedProcess(self._world, args)
+        return SimulatedProcess(self._world, args, self._make)

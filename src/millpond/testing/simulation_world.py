@@ -19,6 +19,7 @@ from millpond.testing.simulation_worker import (
     SimulatedContext,
     SimulatedProcess,
     current_worker,
+    loop,
 )
 from millpond.worker.codec import Part
 from millpond.worker.frames import Frame
@@ -35,6 +36,9 @@ class Observer:
 
     def unpickled(self, worker: SimulatedProcess, job: int, index: int) -> None:
         """A worker is unpickling the argument of a task."""
+
+    def noted(self, worker: SimulatedProcess, seq: int) -> None:
+        """A worker has noted that it begins the task of this number, or is in it."""
 
     def began(self, worker: SimulatedProcess, job: int, index: int) -> None:
         """A worker is in a task."""
@@ -192,7 +196,7 @@ class SimulatedBackend(ProcessBackend):
     """
 
     def __init__(self, world: World, settings: Settings | None = None) -> None:
-        super().__init__(SimulatedContext(world), settings or Settings())
+        super().__init__(SimulatedContext(world, self.make_worker), settings or Settings())
         self.packing = ProcessPacking(True)  # in one process all travels in frames
         self.world = world
         self._woken = False
@@ -201,6 +205,10 @@ class SimulatedBackend(ProcessBackend):
         lookout: Any = self._lookout
         lookout._epoll = _ShuffledPoll(lookout._epoll, world)
         lookout.wake = self._wake
+
+    def make_worker(self, channel: Any, page: Any, settings: Settings) -> Any:
+        """What runs in a simulated process."""
+        return loop().Worker(channel, page, settings)
 
     def start(self, worker: WorkerId) -> None:
         super().start(worker)

@@ -34,11 +34,11 @@ from millpond.worker.slate import (
     FIRST_ROW,
     NEXT,
     ONE,
-    RECALLED_FROM,
-    RECALLED_TO,
     ROWS,
     STEP,
     WORD,
+    recalled,
+    taken_back,
 )
 from millpond.worker.stepping import Coroutine, Steps, theirs
 
@@ -96,10 +96,10 @@ class Coroutines(Endings):
 
     def purge(self) -> None:
         """Let go of what was taken back; before anything else of this worker's begins."""
-        start, stop = taken_back = self._page[RECALLED_FROM], self._page[RECALLED_TO]
-        if taken_back == self._purged:
+        unwanted = taken_back(self._page)
+        if unwanted == self._purged:
             return
-        self._purged = taken_back
+        self._purged = start, stop = unwanted
         for seq in [seq for seq in self.open if start <= seq < stop]:
             self._close(self.open[seq])
 
@@ -138,7 +138,7 @@ class Coroutines(Endings):
         """Note that it begins; say whether it was not taken back before."""
         page = self._page
         page[NEXT] = one.seq + 1
-        if page[RECALLED_FROM] <= one.seq < page[RECALLED_TO]:
+        if recalled(page, one.seq):
             self._close(one)
             return False
         if one.argument is GONE:

@@ -19,7 +19,7 @@ from millpond.worker.outcome import (
     asks_again,
     may_stand,
 )
-from millpond.worker.slate import RECALLED_FROM, RECALLED_TO
+from millpond.worker.slate import recalled
 from millpond.worker.stepping import Coroutine
 
 
@@ -41,7 +41,7 @@ class ChannelCoroutines(Coroutines):
         encoded = part.plain is None
         arguments = part.blobs if part.plain is None else part.plain
         for n, argument in enumerate(arguments or ()):
-            if not page[RECALLED_FROM] <= seq + n < page[RECALLED_TO]:
+            if not recalled(page, seq + n):
                 given = GONE if encoded and argument is None else argument
                 self.take(Coroutine(conducted, part.style, seq + n, part.first + n, given, encoded))
 

@@ -21,7 +21,8 @@ LINES: Final = 20
 _LONGEST: Final = 100
 """Lines of a stack, at most."""
 _WORD: Final = 8
-_ROOM: Final = FAULT - TAIL - _WORD
+_RING: Final = TAIL + 2 * _WORD
+_ROOM: Final = FAULT - _RING
 
 _FAULTS: Final = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
@@ -49,19 +50,24 @@ def keep(slate: Slate, page: int) -> None:
 
 
 def _keeping(write: Any, slate: Slate) -> Any:
-    """``write``, which also puts the text into a ring: a count of all its bytes, then the last of them."""
+    """``write``, which also puts the text into a ring: counts of the bytes begun and written, the last bytes.
+
+    Of those that a worker had begun when it died nobody knows whether they are new or old.
+    """
     page = slate.words.cast("B")
-    count, ring = page[TAIL : TAIL + _WORD].cast("Q"), page[TAIL + _WORD : FAULT]
+    counts, ring = page[TAIL:_RING].cast("Q"), page[_RING:FAULT]
     pid = os.getpid()
 
     def write_and_keep(text: Any) -> Any:
         if type(text) is str and os.getpid() == pid:
             data = text[-_ROOM:].encode("utf-8", "backslashreplace")[-_ROOM:]
-            at = count[0] % _ROOM
+            begin = counts[0]
+            counts[0] = end = begin + len(data)
+            at = begin % _ROOM
             head = data[: _ROOM - at]
             ring[at : at + len(head)] = head
             ring[: len(data) - len(head)] = data[len(head) :]
-            count[0] += len(data)
+            counts[1] = end
         return write(text)
 
     return write_and_keep
@@ -78,11 +84,14 @@ def read(slate: Slate, exitcode: int | None) -> LastWords:
 
 
 def _last_lines(tail: bytes) -> str:
-    count, ring = int.from_bytes(tail[:_WORD], sys.byteorder), tail[_WORD:]
-    at = count % _ROOM
-    data = ring[at:] + ring[:at] if count > _ROOM else ring[:count]
+    head, ring = memoryview(tail[: 2 * _WORD]).cast("Q"), tail[2 * _WORD :]
+    begun, whole = head
+    at = begun % _ROOM
+    data = ring[at:] + ring[:at] if begun > _ROOM else ring[:begun]  # ends where the begun ones do
+    if begun - whole > 0:
+        data = data[: max(len(data) - (begun - whole), 0)]
     lines = data.decode("utf-8", "replace").splitlines()
-    if count > _ROOM and len(lines) > 1:
+    if begun > _ROOM and len(lines) > 1:
         del lines[0]  # its begin is lost
     return "\n".join(map(escape, lines[-LINES:]))
 

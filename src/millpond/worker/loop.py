@@ -37,13 +37,14 @@ from millpond.worker.slate import (
     IDLE,
     MOST,
     ONE,
-    RECALLED_FROM,
     RECALLED_TO,
     RUNNING,
     STEP,
     TIME,
     WORD,
     Slate,
+    recalled,
+    taken_back,
     word,
 )
 
@@ -164,7 +165,7 @@ class Worker:
         page = self._page
         begin = page[TIME] = monotonic_ns()
         page[WORD] = self._seq * STEP + ONE + DECODING
-        if self._recalled():
+        if self._seq < page[RECALLED_TO] and self._recalled():
             page[WORD] = (self._seq + 1) * STEP + IDLE
             return
         try:
@@ -194,7 +195,7 @@ class Worker:
         return self._functions[part.job]
 
     def _recalled(self) -> bool:
-        return self._page[RECALLED_FROM] <= self._seq < self._page[RECALLED_TO]
+        return recalled(self._page, self._seq)
 
     # One at a time --------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ class Worker:
         for item in items:
             begin = page[TIME] = monotonic_ns()
             page[WORD] = self._seq * STEP + ONE + phase
-            if self._recalled():
+            if self._seq < page[RECALLED_TO] and self._recalled():
                 break
             try:
                 if encoded:
@@ -289,7 +290,7 @@ class Worker:
             size = min(size, count - index, edge, MOST, self._free_ahead())
             begin = page[TIME] = monotonic_ns()
             page[WORD] = word(self._seq, size, RUNNING)
-            if self._recalled():
+            if self._seq < page[RECALLED_TO] and self._recalled():
                 return
             done, error = self._run_slice(outputs, size)
             if error is not None:
@@ -308,8 +309,8 @@ class Worker:
 
     def _free_ahead(self) -> int:
         """How many tasks may begin before one that was taken back; a slice must not reach into it."""
-        ahead = self._page[RECALLED_FROM] - self._seq
-        return ahead if ahead > 0 and self._page[RECALLED_TO] > self._page[RECALLED_FROM] else MOST
+        start, stop = taken_back(self._page)
+        return start - self._seq if self._seq < start < stop else MOST
 
     def _run_slice(self, outputs: Any, size: int) -> tuple[int, BaseException | None]:
         """Run ``size`` tasks; say how many ended well, and what stopped the next one."""

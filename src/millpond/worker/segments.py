@@ -67,4 +67,5 @@ def _count_fork() -> None:
     forks += 1
 
 
-os.register_at_fork(before=_count_fork)
+# After it, too: another thread may map something, or let go of it, between the count and the fork.
+os.register_at_fork(before=_count_fork, after_in_parent=_count_fork)

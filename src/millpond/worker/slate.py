@@ -2,7 +2,12 @@
 
 One writer a word, each word eight aligned bytes, stored at once. The worker writes the time, then one word
 that says all: the number of a task, how many run as one slice, and the phase. The parent writes the two
-words of a recall, and only while the worker is stopped, so that "not begun" stays true until it reads them.
+words of a recall, and only while the worker is stopped. The worker may be stopped between any two of its
+accesses: who reads two words that belong together checks that they do (``taken_back``, ``Slate.now``).
+
+The handshake of a recall: the worker notes a task in ``WORD`` (or ``NEXT``), then asks ``recalled``; the parent
+stops the worker, reads what it noted, and takes back what is behind that. So a recall that comes after the note
+never has the noted task in it, and one that came before is seen whole.
 
 A worker that holds coroutines has begun many tasks at once: each has a row, and ``NEXT`` is the first
 coroutine that it has not begun. The word then names the one that is being stepped.
@@ -11,7 +16,7 @@ coroutine that it has not begun. The word then names the one that is being stepp
 from __future__ import annotations
 
 import mmap
-from typing import Final
+from typing import Any, Final
 
 TIME, WORD, RECALLED_FROM, RECALLED_TO, NEXT, FORKED = range(6)
 
@@ -30,6 +35,8 @@ IDLE, DECODING, RUNNING, ENCODING = range(4)
 PHASES: Final = ("sending the result", "unpickling the argument", "running", "pickling the result")
 """What a worker was doing when it died, in words; between tasks that can only have been this."""
 
+_LOOKS: Final = 8
+"""Times that two words are looked at which a worker changes."""
 _COUNT_SHIFT: Final = 2
 _SEQ_SHIFT: Final = 24
 MOST: Final = (1 << (_SEQ_SHIFT - _COUNT_SHIFT)) - 1
@@ -43,6 +50,29 @@ def word(seq: int, count: int, phase: int) -> int:
     return (seq << _SEQ_SHIFT) | (count << _COUNT_SHIFT) | phase
 
 
+def _meaning(value: int) -> tuple[int, int, int]:
+    seq, phase = value >> _SEQ_SHIFT, value & 3
+    if phase == IDLE:
+        return seq, seq, phase
+    return seq, seq + ((value >> _COUNT_SHIFT) & MOST), phase
+
+
+def taken_back(words: Any) -> tuple[int, int]:
+    """In the worker: the tasks that it must not begin. Each recall ends behind all before, so an end that did not
+    change while the begin was read belongs to it."""
+    while True:
+        stop = words[RECALLED_TO]
+        start = words[RECALLED_FROM]
+        if words[RECALLED_TO] == stop:
+            return start, stop
+
+
+def recalled(words: Any, seq: int) -> bool:
+    """In the worker, which has noted that it begins this task: whether it was taken back before."""
+    start, stop = taken_back(words)
+    return start <= seq < stop
+
+
 class Slate:
     """A view of the page; ``words`` are its 64-bit words."""
 
@@ -52,15 +82,19 @@ class Slate:
 
     def read(self) -> tuple[int, int, int]:
         """The first task that it is in, the one after the last, and the phase."""
-        value = self.words[WORD]
-        seq, phase = value >> _SEQ_SHIFT, value & 3
-        if phase == IDLE:
-            return seq, seq, phase
-        return seq, seq + ((value >> _COUNT_SHIFT) & MOST), phase
+        return _meaning(self.words[WORD])
 
-    def began(self) -> int:
-        """When the task that it is in began, in nanoseconds of the monotonic clock."""
-        return self.words[TIME]
+    def now(self) -> tuple[int, int, int, int]:
+        """What ``read`` gives, and when that task began, in nanoseconds of the monotonic clock.
+
+        Of a worker that runs meanwhile, too; one that is always faster is between two tasks.
+        """
+        for _ in range(_LOOKS):
+            noted, began = self.words[WORD], self.words[TIME]
+            if self.words[WORD] == noted:
+                return *_meaning(noted), began
+        seq = self.read()[0]
+        return seq, seq, IDLE, 0
 
     def unbegun(self) -> int:
         """The first task that it has not begun; it begins them in the order of their numbers."""
@@ -73,10 +107,20 @@ class Slate:
         pairs = zip(words[::2], words[1::2], strict=True)
         return {number - 1: began for number, began in pairs if number}
 
-    def recall(self, start: int, stop: int) -> None:
-        """Forbid the worker to begin the tasks ``start`` to ``stop``. It must be stopped meanwhile."""
+    def recall(self, start: int, stop: int) -> int:
+        """Forbid the worker to begin the tasks ``start`` to ``stop``; the first of them that is taken back now.
+
+        It must be stopped meanwhile. Where it has not got past what was taken back before, that stays so: the task
+        that it has noted is one of those, perhaps, and it has yet to see that.
+        """
+        before, reach = self.words[RECALLED_FROM], self.words[RECALLED_TO]
+        first = start
+        if start <= reach:
+            first = start if start < before else reach
+            start = min(start, before)
         self.words[RECALLED_FROM] = start
-        self.words[RECALLED_TO] = stop
+        self.words[RECALLED_TO] = max(stop, reach)
+        return first
 
     def close(self) -> None:
         self.words.release()

@@ -163,10 +163,11 @@ class ProcessBackend:
         child = self._children.get(worker)
         if child is None:
             return
+        child.recalls += 1
         with child.stopped() as stopped:
-            first, stop, phase = child.slate.read()
+            first, stop, phase, began = child.slate.now()
             seq = min(child.slate.unbegun(), child.next_seq)
-            elapsed = 0.0 if phase == IDLE else (self._now() - child.slate.began()) / 1e9
+            elapsed = 0.0 if phase == IDLE else (self._now() - began) / 1e9
             if phase == DECODING:  # no task's own time yet
                 elapsed -= _LOADING
             elapsed = max(elapsed, 0.0)
@@ -178,11 +179,11 @@ class ProcessBackend:
                 return
             if stopped and phase == RUNNING and not child.writing:
                 self._hear(child)
-                child.slate.recall(seq, child.next_seq)
+                seq = child.slate.recall(seq, child.next_seq)
             else:
                 # It cannot be stopped just now, or is no slower than its arguments: nothing is taken back.
                 seq = child.next_seq
-        self._reports.append(Report(Recalled(worker, seq, elapsed)))
+        self._reports.append(Report(Recalled(worker, seq, elapsed, child.recalls)))
 
     def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None:
         child = self._children.get(worker)

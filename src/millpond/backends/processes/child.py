@@ -48,6 +48,7 @@ class Child:
         self.heard = 0  # how many of its frames were believed (in a sandbox)
         self.answered = 0  # tasks before this number
         self.suspected: tuple[int, float] | None = None  # what was heard when it was late, and when
+        self.recalls = 0  # so far
         self.failed: tuple[int, bytes] | None = None  # its initializer's error
         self.condemned: Any = None  # why it was killed by order
         self.stopping = False  # it ends by itself
@@ -150,10 +151,10 @@ class Child:
 
     def info(self) -> WorkerInfo:
         """What is known of it now."""
-        first, _, phase = self.slate.read()
+        first, _, phase, began = self.slate.now()
         running = None
         if phase != IDLE:
-            running = first, max(0.0, (time.monotonic_ns() - self.slate.began()) / 1e9)
+            running = first, max(0.0, (time.monotonic_ns() - began) / 1e9)
         return WorkerInfo(self.process.pid, running, _resident(self.process.pid), self.applied)
 
     def close(self) -> None:
