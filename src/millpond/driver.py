@@ -181,7 +181,7 @@ class Driver:
         """Start a worker; one that cannot be started is lost, but the first ones' failure is the caller's."""
         try:
             self.backend.start(worker)
-        except OSError as reason:
+        except (OSError, MemoryError) as reason:
             if not self.opened:
                 raise
             self.step(Lost(worker, 0, 0, NoStart(reason), failed=True))

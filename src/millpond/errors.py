@@ -142,7 +142,7 @@ def describe_exit(exitcode: int | None) -> str:
     if name is not None:
         return f"was killed by {name}"
     if exitcode is None:
-        return "ended, its exit status unknown (somebody else reaped it),"
+        return "ended, its exit status unknown (another process learned it, or keeps it),"
     return f"exited with code {exitcode}"
 
 

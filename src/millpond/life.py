@@ -46,7 +46,10 @@ class Life:
 
     def outstanding(self) -> bool:
         """Whether somebody should drive though nobody waits."""
-        return bool(self._driver.jobs) or (self._driver.closing and not self.finished)
+        driver = self._driver
+        if driver.closing:
+            return not self.finished
+        return bool(driver.jobs) or driver.scheduler.short
 
     def quiet(self) -> bool:
         """Whether nothing can be done now."""

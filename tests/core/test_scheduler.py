@@ -255,7 +255,9 @@ def test_a_task_is_told_why_no_worker_starts_and_not_of_another_ones_death() -> 
     for worker in (1, 3, 4):
         world.says(Lost(worker, 0, 0, "no start", failed=worker > 1))
     world.says(Lost(5, 0, 0, "no start", failed=True))
-    orders = world.says(Lost(2, 0, 1, DEATH))
+    orders = world.says(Lost(2, 0, 1, DEATH))  # the last one: it is tried once more
+    for worker in (6, 7):
+        orders += world.says(Lost(worker, 0, 0, "no start", failed=True))
     causes = {(task, s.cause) for s in settled(orders) for task in range(s.start, s.stop)}
     assert {cause for _, cause in causes} == {DEATH, "no start"}
     assert len([cause for _, cause in causes if cause == DEATH]) == 1

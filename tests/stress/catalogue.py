@@ -18,6 +18,7 @@ SECTIONS: Final = {
     "resources": "Resources and nasty tasks",
     "beginnings": "Start-up environment",
     "subclasses": "Subclasses and recipes",
+    "poorer": "Poorer systems",
 }
 """Modules with scenarios, in the order of the table."""
 

@@ -77,7 +77,7 @@ def aborted(exception: BaseException) -> errors.TaskAborted:
 class NoStart:
     """Why a task never ran: no worker could be started."""
 
-    def __init__(self, reason: OSError) -> None:
+    def __init__(self, reason: Exception) -> None:
         self._reason = reason
 
     def error(self, work: Work, index: int) -> errors.WorkerDied:

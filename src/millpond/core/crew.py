@@ -12,6 +12,10 @@ from millpond.core.events import WorkerId
 from millpond.core.policy import Policy
 from millpond.core.worker_state import WorkerState
 
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+"""Seconds between two tries to start workers while others live; twice as long each time."""
+
 
 class Crew:
     """See the module; what is ordered is appended to ``_out``."""
@@ -28,6 +32,8 @@ class Crew:
         self._most_failures = policy.starts
         self._reason: object = None  # of the last of them
         self._hopeless = False  # any start would end so
+        self._again: float | None = None  # when to try once more, after too many of them
+        self._pause = _FIRST_PAUSE
         self._ever_ready = False
         self._closing = False
         self._now = 0.0
@@ -38,6 +44,7 @@ class Crew:
     def _opened(self, _event: events.Opened | events.Repopulated) -> None:
         if isinstance(_event, events.Repopulated):
             self.failure, self._failures, self._hopeless = None, 0, False
+            self._again = None
         self._staff()
 
     def _ready(self, event: events.Ready) -> None:
@@ -46,6 +53,10 @@ class Crew:
             return
         worker.ready = self._ever_ready = True
         self._failures, self._most_failures = 0, self.policy.restarts
+        self._pause = _FIRST_PAUSE
+        if self._again is not None:  # what was short is there again
+            self._again = None
+            self._staff()
         if not worker.retiring:
             self._idle.append(worker)
 
@@ -59,9 +70,29 @@ class Crew:
             self.workers[self._born] = WorkerState(self._born, self.policy.patience)
             self._out.append(Start(self._born))
 
+    def _despair(self) -> None:
+        """Too many starts have failed, one after another."""
+        if not self.workers:
+            self._give_up(self._reason)
+        elif self._again is None:
+            self._again = self._now + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _staff_again(self) -> None:
+        """Try once more to bring the pool to its number, if it is time."""
+        if self._again is not None and self._again <= self._now:
+            self._again = None
+            self._failures = self._most_failures - 1
+            self._staff()
+
+    @property
+    def short(self) -> bool:
+        """Whether workers are missing that could not be started, and it will be tried again."""
+        return self._again is not None
+
     def _give_up(self, cause: object) -> None:
         """No worker can be had: what waits ends with the reason; what comes tries again if there is hope."""
-        self.failure = cause
+        self.failure, self._again = cause, None
         self._out += [Settle(*span, cause) for span in self._backlog.clear()]
 
     def _stop_if_over(self) -> None:

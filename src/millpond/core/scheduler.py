@@ -62,7 +62,10 @@ class Scheduler(Crew):
 
     def next_deadline(self) -> float | None:
         """When to say ``Ticked``, on the clock of ``now``; None if nothing depends on time."""
-        return wake_up(self._backlog, self.workers.values(), bool(self._idle))
+        when = wake_up(self._backlog, self.workers.values(), bool(self._idle))
+        if self._again is not None and not self._closing:
+            return self._again if when is None else min(self._again, when)
+        return when
 
     def cost(self, job: JobId) -> float | None:
         """Seconds that a task of the job takes; None if none has been measured."""
@@ -101,6 +104,8 @@ class Scheduler(Crew):
         if self.failure is not None and not self._hopeless:
             self.failure, self._failures = None, 0
             self._staff()
+        elif self._again is not None:
+            self._staff_again()
         for part in self._wanted([span]):
             self._backlog.append(part)
 
@@ -196,9 +201,12 @@ class Scheduler(Crew):
             if event.hopeless and not self._ever_ready:
                 self._failures, self._hopeless = self.policy.starts, True
         self._redistribute(worker, event)
+        if self._again is not None and not (self.workers or event.failed):
+            self._again = self._now  # the last one: before all is given up, it is tried once more
+        self._staff_again()
         self._staff()
-        if self._failures >= self._most_failures and not self.workers:
-            self._give_up(self._reason)
+        if self._failures >= self._most_failures:
+            self._despair()
 
     def _redistribute(self, worker: WorkerState, event: events.Lost) -> None:
         """Blame the task that the dead worker was in, or answering; queue the others again, before all else.
@@ -263,6 +271,8 @@ class Scheduler(Crew):
         self._closing = True
 
     def _ticked(self, _event: events.Ticked) -> None:
+        if self._again is not None:
+            self._staff_again()
         for worker in self.workers.values():
             self._check(worker)
             late = overdue(worker, self._backlog, self._now)

@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import socket
+import threading
 from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -22,9 +23,10 @@ from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.server import Server, settle_in
 from millpond.backends.processes.starting.terms import terms_of
-from millpond.system import ends
+from millpond.system import ends, states
 
-_GRACE = 1.0
+_GRACE = 0.2
+"""Seconds in which a server ends that was told to, or heard that nobody listens."""
 
 
 class Birth(NamedTuple):
@@ -184,14 +186,21 @@ def end(birth: Birth, parent: int) -> None:
         except OSError:
             pass
         birth.control.close()
-    if not wait_readable(birth.end_fd, _GRACE):
-        ends.send_signal(birth.end_fd, birth.pid, signal.SIGKILL)
-    _reap(birth.pid)
+    if states.is_stopped(birth.pid) or not wait_readable(birth.end_fd, _GRACE):
+        try:
+            ends.send_signal(birth.end_fd, birth.pid, signal.SIGKILL)
+        except PermissionError:
+            pass  # this program has given up the right to; it ends when it goes on, as nobody listens
+        wait_readable(birth.end_fd, _GRACE)
+    if not _reap(birth.pid, os.WNOHANG):  # a debugger keeps it
+        threading.Thread(
+            target=_reap, args=(birth.pid,), name="millpond-reaper", daemon=True
+        ).start()
     close_all(birth.end_fd)
 
 
-def _reap(pid: int) -> None:
+def _reap(pid: int, flags: int = 0) -> bool:
     try:
-        os.waitpid(pid, 0)
+        return bool(os.waitpid(pid, flags)[0])
     except ChildProcessError:
-        pass
+        return True

@@ -3,7 +3,7 @@
 Rules: what was read is kept by the same call that read it, so an exception from a signal handler
 loses no answer; an answer is forgotten only after it was handled, and handling it twice does no
 harm; waiting is bounded by the server's silence, not by the clock, so a program that was stopped
-may go on.
+may go on; a server that is stopped itself is not waited for.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from millpond.backends.processes.starting import server
 from millpond.backends.processes.starting.interruptions import let_in
 from millpond.backends.processes.starting.popen import close_all, wait_readable
+from millpond.system import states
 
 _ANSWER_SPACE = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -40,6 +41,7 @@ class Conversation:
         self._server_pid = server_pid
         self._on_answer = on_answer
         self._inbox: deque[Any] = deque()
+        self._stopped = False  # the server, when it was waited for in vain
 
     @property
     def open(self) -> bool:
@@ -49,6 +51,10 @@ class Conversation:
         """Send a request with descriptors."""
         if not self.open:
             raise self.gone()
+        if self._stopped:
+            self._look(0.0)
+            if self._stopped:
+                raise self.silence(0.0)
         try:
             if fds:
                 socket.send_fds(self._control, [data], fds)
@@ -67,18 +73,24 @@ class Conversation:
             if not self.open:
                 raise self.gone()
             with let_in():
-                heard = wait_readable(self._control.fileno(), _SLICE)
+                heard = wait_readable(self._control.fileno(), 0.0 if self._stopped else _SLICE)
             if not heard:
                 silent += _SLICE
-                if silent >= patience:
-                    raise self.silence(patience)
+                self._look(silent)
+                if self._stopped or silent >= patience:
+                    raise self.silence(silent)
                 continue
             silent = 0.0
+            self._stopped = False
             if not self._receive():
                 self._handle_all()
                 if done():
                     return
                 raise self.gone()
+
+    def _look(self, silent: float) -> None:
+        """Whether the server is stopped; one that was stopped with this process may go on a little later."""
+        self._stopped = (self._stopped or silent > _SLICE) and states.is_stopped(self._server_pid)
 
     def _receive(self) -> bool:
         """Take one answer off the socket; False at its end."""
@@ -124,7 +136,8 @@ class Conversation:
         """The error that says so."""
         return NurseryError(
             f"the process that forks children (pid {self._server_pid}) has not answered for"
-            f" {patience:g} s; is it stopped?"
+            f" {patience:g} s; "
+            + ("it is stopped, and SIGCONT lets it go on" if self._stopped else "is it stopped?")
         )
 
 

@@ -42,6 +42,8 @@ PATIENCE = 30.0
 
 _GRACE = 1.0
 _MOMENT = 0.5
+_BRIEF = 0.2
+"""Seconds, beyond its children's grace, in which a server's end has to be seen to: ``terminate()`` is bounded."""
 _here: weakref.WeakSet[Nursery] = weakref.WeakSet()
 
 
@@ -162,11 +164,11 @@ class Nursery:
 
     def close(self) -> None:
         """End the server and the children that are bound to this process; bounded."""
-        if self._lock.acquire(timeout=_GRACE):
+        if self._lock.acquire(timeout=_BRIEF):
             try:
                 with contextlib.suppress(OSError):  # it was retired: it knows
                     self._talk.send(server.REQUEST.pack(server.END, 0, 0), [])
-                self._talk.listen(lambda: False, _GRACE)  # until it hangs up: how they ended
+                self._talk.listen(lambda: False, _BRIEF)  # until it hangs up: how they ended
             except OSError:
                 pass
             finally:

@@ -200,12 +200,19 @@ class OwnChild(Popen):
             try:
                 status = self._ask_kernel()
             except ChildProcessError:
-                # Reaped by somebody else, or SIGCHLD is ignored: then it may be running still.
-                if wait_readable(self.sentinel, 0):
-                    self._lost()
-            else:
-                if status is not None:
-                    self._settle(status)
+                status = None  # reaped by somebody else, or SIGCHLD is ignored
+            if status is not None:
+                self._settle(status)
+            elif wait_readable(self.sentinel, 0):
+                # It has ended all the same; or a debugger learns the status first.
+                self._again_or_lost()
+
+    def _again_or_lost(self) -> None:
+        try:
+            status = self._ask_kernel()  # it may have ended since it was asked
+        except ChildProcessError:
+            status = None
+        self._lost() if status is None else self._settle(status)
 
     def _ask_kernel(self) -> int | None:
         # One call from C to C: the kernel says it once, so no signal handler may come between.

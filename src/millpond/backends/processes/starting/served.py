@@ -7,6 +7,7 @@ from multiprocessing.process import BaseProcess
 
 from millpond.backends.processes.starting import nursery, payload, surroundings
 from millpond.backends.processes.starting.popen import Popen, wait_readable
+from millpond.backends.processes.starting.server import UNTOLD
 from millpond.backends.processes.starting.terms import terms_of
 
 
@@ -63,7 +64,10 @@ class ServedPopen(Popen):
 
     def ended(self, status: int) -> None:
         """The child ended."""
-        self._settle(status)
+        if status == UNTOLD:
+            self._lost()
+        else:
+            self._settle(status)
 
     def _reap(self) -> None:
         if self.returncode is None and wait_readable(self.sentinel, 0):

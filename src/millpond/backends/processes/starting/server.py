@@ -37,6 +37,8 @@ REQUEST = struct.Struct(
 )  # the request's number; its descriptors; 1: bound to the parent's life
 ANSWER = struct.Struct("<IiQQ")  # what; errno or status; the request's number; the pid
 STARTED, FAILED, EXITED, BUSY = range(1, 5)
+UNTOLD = -(1 << 16)
+"""The status of a child that has ended, and whose status its debugger learns first."""
 END = 0
 """The number of the request to end at once, with the bound children."""
 
@@ -67,6 +69,9 @@ class Server:
         self._poll: Any = select.poll()
         self._poll.register(parent_fd, select.POLLIN)
         self._poll.register(control, select.POLLIN)
+        self._traced: list[
+            int
+        ] = []  # children that have ended, and that a debugger keeps from being reaped
         self._retired = False
         self._ending = False
 
@@ -181,9 +186,13 @@ class Server:
     def _ended(self, end: int) -> None:
         pid, _ = self._children.pop(end)
         self._poll.unregister(end)
-        _, status = os.waitpid(pid, 0)
+        self._traced = [held for held in self._traced if not os.waitpid(held, os.WNOHANG)[0]]
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            self._traced.append(pid)
+        code = os.waitstatus_to_exitcode(status) if ended else UNTOLD
         # A pidfd that waits to be sent is not ours to close yet.
-        self._answer(EXITED, os.waitstatus_to_exitcode(status), 0, pid, close=end)
+        self._answer(EXITED, code, 0, pid, close=end)
 
     def _answer(
         self,

@@ -1,0 +1,168 @@
+"""Systems that are poorer than ours, limits, and programs that change what they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from millpond import errors
+from millpond.testing import tasks
+from tests import leaks, refusing
+from tests.stress.catalogue import fault
+from tests.stress.stage import SOON, SQUARES, Stage, error_of
+
+FORKED = ("fork", "forkserver", "default")
+"""Where a process of ours forks the workers."""
+
+
+@fault(
+    106,
+    "pidfd_open, pidfd_send_signal, memfd_create, epoll_pwait2, eventfd are refused, by EPERM and ENOSYS",
+    "works; `info()` says what is missing",
+)
+def calls_refused(stage: Stage) -> None:
+    for error in ("EPERM", "ENOSYS"):
+        said = in_poorer_system(stage, error, ",".join(refusing.CALLS), "")
+        assert "no pidfd_open: " in said, said
+        assert "no memfd_create: " in said, said
+
+
+@fault(107, "no /proc, and no /dev/shm", "works; `info()` says what is missing")
+def folders_missing(stage: Stage) -> None:
+    said = in_poorer_system(stage, "", "", ",".join(refusing.FOLDERS))
+    assert not said or "no /proc/self: " in said, said  # it takes root to hide them
+
+
+def in_poorer_system(stage: Stage, error: str, calls: str, folders: str) -> str:
+    """What a program in such a system says is missing."""
+    method = "fork" if stage.method == "default" else stage.method
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.refusing", method, error, calls, folders],
+        capture_output=True, text=True, timeout=SOON,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-500:]
+    assert not done.stderr, done.stderr[-500:]
+    return done.stdout.strip()
+
+
+@fault(
+    114,
+    "two of three workers die while no descriptor is free",
+    "the pool comes back to its three workers when there are some",
+)
+def grows_back(stage: Stage) -> None:
+    with stage.pool(3) as pool:
+        pids = [worker.pid for worker in pool.info()["workers"].values()]
+        with no_descriptors():
+            for pid in pids[:2]:
+                os.kill(pid, signal.SIGKILL)
+            assert pool.map_async(tasks.square, range(20), 1).get(SOON) == SQUARES
+            assert len(pool.info()["workers"]) == 1
+        with stage.within(3.0, "the pool's growth, with nothing to do"):
+            tasks.wait_until(lambda: len(pool.info()["workers"]) == 3, "all are there", SOON)
+        assert pool.map_async(tasks.square, range(20), 1).get(SOON) == SQUARES
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Every descriptor that this program may have is taken."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    top = max(int(name) for name in leaks.entries("/proc/self/fd")) + 2
+    resource.setrlimit(resource.RLIMIT_NOFILE, (top, before[1]))
+    held = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@fault(
+    116,
+    "the process that forks the workers is stopped, or traced by a debugger, `terminate()`",
+    "ends within the grace and half a second",
+    FORKED,
+)
+def stopped_forker_at_the_end(stage: Stage) -> None:
+    for way in (stopped, traced):
+        pool = stage.make_pool()
+        assert pool.map_async(tasks.square, range(20)).get(SOON) == SQUARES
+        with way(forker(pool)), stage.within(1.5, f"terminate(), {way.__name__}"):
+            pool.terminate()
+            pool.join()
+    leaks.stop_servers()
+    stage.check()
+
+
+@fault(
+    117,
+    "the process that forks the workers is stopped, or traced, and a worker dies",
+    "the death is seen, the others go on, and the pool grows back afterwards",
+    FORKED,
+)
+def stopped_forker_and_a_death(stage: Stage) -> None:
+    for way in (stopped, traced):
+        with stage.pool(3) as pool:
+            with way(forker(pool)):
+                with stage.within(1.0, f"the error, {way.__name__}"):
+                    error_of(pool.apply_async(die), errors.WorkerDied)
+                with stage.within(2.0, f"tasks of the others, {way.__name__}"):
+                    assert pool.map_async(tasks.square, range(20), 1).get(SOON) == SQUARES
+            with stage.within(3.0, "the pool's growth"):
+                tasks.wait_until(lambda: len(pool.info()["workers"]) == 3, "all are there", SOON)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def forker(pool: Any) -> int:
+    """The parent of a pool's workers."""
+    text = Path(f"/proc/{pool._pool[0].pid}/stat").read_text()
+    return int(text.rpartition(")")[2].split()[1])
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def traced(pid: int) -> Iterator[None]:
+    """A debugger holds it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _TRACER, str(pid)], stdout=subprocess.PIPE, text=True
+    ) as tracer:
+        try:
+            assert tracer.stdout is not None
+            tracer.stdout.readline()  # that it is traced, or nothing where that is not allowed
+            yield
+        finally:
+            tracer.kill()
+
+
+_TRACER = """
+import ctypes, sys, time
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+ptrace.argtypes, ptrace.restype = [ctypes.c_long] * 4, ctypes.c_long
+for request in (0x4206, 0x4207):  # PTRACE_SEIZE, PTRACE_INTERRUPT
+    assert ptrace(request, int(sys.argv[1]), 0, 0) == 0, ctypes.get_errno()
+print("traced", flush=True)
+time.sleep(60)
+"""
