@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from millpond.backends.processes.starting import standard
-from millpond.backends.processes.starting.outcome_file import unnamed_file, write_at
+from millpond.backends.processes.starting.outcome_file import write_at
+from millpond.system.files import unnamed_file
 
 _HELPERS = tuple(
     f"{front}from multiprocessing.{name} import main"
