@@ -128,6 +128,7 @@ class Rehearsal(SimulatedDriver):
             elif deadline is not None and deadline <= self.world.clock():
                 self.tick()
                 self.check()
+                self.world.happen(deadline)  # the workers do not stand still while the parent looks
             elif self.world.happen(deadline):
                 continue
             elif deadline is not None and deadline < _FOREVER:

@@ -94,7 +94,7 @@ class SimulatedChannel:
         self._worker = worker
         self._decoder = Decoder()
         self.wire = bytearray()  # sent, and not delivered
-        self.amid = False  # a frame is being sent
+        self.sending = False
         self.garbled = False  # something else wrote there, too: nothing after that is a frame
 
     def receive(self) -> list[Frame]:
@@ -113,6 +113,10 @@ class SimulatedChannel:
             received = self._decoder.feed(data)
         return received
 
+    def amid(self) -> bool:
+        """Whether a frame is being sent."""
+        return self.sending
+
     def expect(self) -> None:
         """Here nobody sleeps."""
 
@@ -122,13 +126,13 @@ class SimulatedChannel:
     def send(self, buffers: list[Buffer]) -> None:
         """Put a frame on the wire, a piece at a time."""
         data = memoryview(b"".join(buffers))
-        self.amid = True
+        self.sending = True
         while data:
             self._worker.strand.wait_until(self._has_room)
             piece = data[: self._worker.world.piece(min(len(data), WIRE - len(self.wire)))]
             self.wire += piece
             data = data[len(piece) :]
-        self.amid = False
+        self.sending = False
         if self.garbled:
             return
         for frame in Decoder().feed(b"".join(buffers)):
@@ -136,7 +140,7 @@ class SimulatedChannel:
 
     def garble(self, framed: bool) -> None:
         """Something else writes there, between two frames; ``framed``: with a header as a frame has it."""
-        if not self.amid:
+        if not self.sending:
             self.wire += b"".join(frames.encode(frames.DONE, [_GARBAGE])) if framed else _GARBAGE
             self.garbled = True
 
@@ -182,6 +186,8 @@ class SimulatedProcess:
         self.pid = _FIRST_PID + self.number
         self.exitcode: int | None = None
         self.noticed = False  # the parent can see that it ended
+        self.pressed = False  # it was told to send what it has gathered
+        self._worker: Any = None
         self._fds = endpoint.fds[:2]
         self.strand = Strand(world.loom, self._live)
 
@@ -198,10 +204,16 @@ class SimulatedProcess:
         page: Any = SimulatedPage(self)
         channel: Any = self.channel
         try:
-            self._make(channel, page, self._settings).run()
+            self._worker = self._make(channel, page, self._settings)
+            self._worker.run()
         except EOFError:
             pass
         self._ended(0)
+
+    def obey_press(self) -> None:
+        """On the strand, in a task: what the handler of the signal does."""
+        self.pressed = False
+        self._worker.answers.press(signal.SIGURG, None)
 
     # What the parent does -------------------------------------------------------------------------
 
@@ -225,8 +237,10 @@ class SimulatedProcess:
 
     @contextmanager
     def stopped(self) -> Iterator[bool]:
-        """Nothing runs while the parent does; sometimes it takes too long to stop."""
+        """Nothing runs while the parent does; sometimes it takes too long to stop. A worker that sleeps in its task
+        hears that it is pressed."""
         yield self.is_alive() and (self.world.kind or self.world.chance(0.9))
+        self.pressed = True
 
     # What happens to it ---------------------------------------------------------------------------
 

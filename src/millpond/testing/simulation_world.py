@@ -114,7 +114,10 @@ class World:
         worker = current_worker()
         until = self.clock() + seconds
         self._sleepers[worker] = until
-        worker.strand.wait_until(lambda: self.clock() >= until)
+        while self.clock() < until:
+            worker.strand.wait_until(lambda: worker.pressed or self.clock() >= until)
+            if worker.pressed:
+                worker.obey_press()
         self._sleepers.pop(worker, None)
 
     # What can happen ------------------------------------------------------------------------------
