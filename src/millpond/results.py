@@ -95,9 +95,10 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
 
         Raises ``multiprocessing.TimeoutError`` if it does not come within ``timeout`` seconds.
         """
-        outcome = self._outcome
-        if type(outcome) in PLAIN and self._state == FINISHED and self._opened is None:
-            return outcome  # type: ignore[no-any-return]  # the short way for the commonest
+        if self._state == FINISHED:  # first: before that, no outcome has come
+            outcome = self._outcome
+            if type(outcome) in PLAIN and self._opened is None:
+                return outcome  # type: ignore[no-any-return]  # the short way for the commonest
         if not self.ready():
             self._engine.wait(self, timeout)
             if not self.ready():
@@ -226,10 +227,11 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
         self._engine.cancel_call(stream, self)
 
     def _failed(self) -> bool:
-        if self._opened is not None:
-            return self._opened[1] is not None
-        lenient = self._job is not None and self._job.on_error in LENIENT
-        return not lenient and has_error(self._outcomes(self._outcome))
+        job, outcome, opened = self._job, self._outcome, self._opened  # in this order: see ``_open``
+        if opened is not None:
+            return opened[1] is not None
+        lenient = job is not None and job.on_error in LENIENT
+        return not lenient and has_error(self._outcomes(outcome))
 
     def _outcomes(self, outcome: Any) -> list[Any]:
         return [outcome]

@@ -63,6 +63,15 @@ class SimulatedDriver:
                 raise worker.strand.failure
         assert not self.ledger.complaints, self.ledger.complaints[0]
         self.ledger.check(self.scheduler, self.world)
+        self._look_on()
+
+    def _look_on(self) -> None:
+        """What ``Pool.info()`` reads must be there at any time."""
+        for worker in [*self.scheduler.workers]:
+            self.backend.info(worker)
+        assert self.backend.arena()["results"] >= 0
+        assert self.scheduler.waiting >= 0
+        assert len(self.backend.processes) <= self.policy.workers
 
     def tear_down(self) -> None:
         """Let go of threads and descriptors."""

@@ -146,12 +146,21 @@ class Child:
             time.sleep(0.0001)
 
     def lent(self) -> int:
-        """Bytes of its file of the arena that have pages."""
-        return 0 if self.arena.fd < 0 else os.fstat(self.arena.fd).st_blocks * _BLOCK
+        """Bytes of its file of the arena that have pages. Any thread may ask."""
+        fd = self.arena.fd
+        try:
+            blocks = os.fstat(fd).st_blocks
+        except OSError:  # it was closed
+            return 0
+        # Where it was closed meanwhile, that may have been another file.
+        return blocks * _BLOCK if fd == self.arena.fd else 0
 
     def info(self) -> WorkerInfo:
-        """What is known of it now."""
-        first, _, phase, began = self.slate.now()
+        """What is known of it now. Any thread may ask."""
+        try:
+            first, _, phase, began = self.slate.now()
+        except ValueError:  # it has ended, and its slate was let go of
+            return WorkerInfo(self.process.pid, None, None, self.applied)
         running = None
         if phase != IDLE:
             running = first, max(0.0, (time.monotonic_ns() - began) / 1e9)
