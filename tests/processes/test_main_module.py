@@ -204,3 +204,66 @@ def test_typed_into_a_repl(method: str) -> None:
     os.close(ours)
     assert ANSWER.encode() in shown, shown.decode()
     assert b"Traceback" not in shown
+
+
+CLASSES = """
+import millpond
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+class Refused(Exception):
+    pass
+
+def double(point):
+    return Point(2 * point.x)
+
+def refuse(point):
+    raise Refused(point.x)
+
+if __name__ == "__main__":
+    with millpond.Pool(2, start_method={method!r}) as pool:
+        got = pool.map(double, [Point(1), Point(2)])
+        print([p.x for p in got], {{type(p) is Point for p in got}})
+        try:
+            pool.apply(refuse, (Point(3),))
+        except Refused as error:
+            print(error)
+    process = millpond.get_context({method!r}).Process(target=double, args=(Point(4),))
+    process.start()
+    print(type(process.result(30)) is Point)
+"""
+WAYS = {
+    "by name": ["-m", "way"],
+    "a folder": ["folder"],
+    "an archive": ["archive.pyz"],
+    "run_path": ["-c", "import runpy, multiprocessing; runpy.run_path('way.py', run_name='__main__')"],
+    "run_module": ["-c", "import runpy, multiprocessing; runpy.run_module('way', run_name='__main__')"],
+    "run_module as main": [
+        "-c",
+        "import runpy; runpy.run_module('way', run_name='__main__', alter_sys=True)",
+    ],
+    # As coverage does it.
+    "a runner": [
+        "-c",
+        ("import sys, types, multiprocessing; m = sys.modules['__main__'] = types.ModuleType('__main__');"
+        "m.__file__ = 'way.py'; exec(compile(open('way.py').read(), 'way.py', 'exec'), vars(m))"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("way", WAYS)
+def test_objects_of_main_s_classes_return(
+    way: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zipapp
+
+    monkeypatch.chdir(tmp_path)
+    text = CLASSES.format(method=method)
+    (tmp_path / "way.py").write_text(text)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "__main__.py").write_text(text)
+    zipapp.create_archive("folder", "archive.pyz")
+    assert run(*WAYS[way]) == ("[2, 4] {True}\n3\nTrue", "", 0)

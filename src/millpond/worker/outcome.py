@@ -166,7 +166,10 @@ def seal_value(value: object) -> Sealed:
         aside: Aside = []
         return Sealed(VALUE, parcel(dump(value, aside), aside, put))
     except BaseException as refusal:  # a pickling hook may raise anything
-        return _refused(refusal, value, "")
+        try:
+            return Sealed(VALUE, _dump_otherwise(refusal, value))
+        except BaseException:
+            return _refused(refusal, value, "")
 
 
 def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
@@ -183,7 +186,10 @@ def seal_error(exception: BaseException, skip: int = 1) -> Sealed:
     try:
         inner = dump(exception)
     except BaseException as refusal:
-        return _refused(refusal, exception, text)
+        try:
+            inner = _dump_otherwise(refusal, exception)
+        except BaseException:
+            return _refused(refusal, exception, text)
     return Sealed(ERROR, _plain(name, said, text, inner))
 
 
@@ -312,6 +318,15 @@ def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
         return error  # type: ignore[no-any-return]
     message = errors.escape(f"{name}: {text} (it does not unpickle to an exception)")
     return errors.TaskError(message, name, text, trace)
+
+
+def _dump_otherwise(refusal: BaseException, value: object) -> bytes:
+    """What pickle refused, if that was for a class that came by value; raises the refusal else."""
+    from millpond.worker import sent_classes
+
+    if not sent_classes.may_be_in(refusal):
+        raise refusal
+    return sent_classes.dump(value)
 
 
 def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:

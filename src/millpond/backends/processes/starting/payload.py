@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -69,6 +70,9 @@ class Packer:
         opening = self._opening()
         opening["tracker"] = self.duplicate_for_child(standard.resource_tracker().getfd())
         opening["main"] = main
+        if main is not None:
+            # What children return of its classes has them from there; it may have been set when another was main.
+            sys.modules["__mp_main__"] = sys.modules["__main__"]
         opening["half_imported"] = terms_of(self.process_obj).half_imported
         opening["preparation"] = self._dump(data)
         return opening, self._pickled(main_importable=main is not None, names=None)
