@@ -8,15 +8,18 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from millpond import errors
 from millpond.testing import tasks
+from millpond.testing.deaths import gone
 from tests import leaks, refusing
 from tests.stress.catalogue import fault
-from tests.stress.stage import SOON, SQUARES, Stage, error_of
+from tests.stress.stage import SLACK, SOON, SQUARES, Stage, error_of
 
 FORKED = ("fork", "forkserver", "default")
 """Where a process of ours forks the workers."""
@@ -166,3 +169,106 @@ for request in (0x4206, 0x4207):  # PTRACE_SEIZE, PTRACE_INTERRUPT
 print("traced", flush=True)
 time.sleep(60)
 """
+
+
+@fault(
+    111,
+    "a program of root's becomes another user, its workers stay root's",
+    "values, limits, `cancel()` and `terminate()` as before",
+    FORKED,
+)
+def privileges_given_up(stage: Stage) -> None:
+    if os.geteuid():
+        return
+    body = (
+        "from tests.stress import poorer\n"
+        "poorer.use(pool)  # what is imported for it may lie where nobody else may read\n"
+        "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "poorer.use(pool)\n"
+        "print('used', flush=True)\n"
+        "pool.apply_async(poorer.spin); pool.apply_async(poorer.spin); time.sleep(0.2)\n"
+        "began = time.monotonic(); pool.terminate(); pool.join()\n"
+        "print(time.monotonic() - began, flush=True)\n"
+    )
+    with stage.program(body) as (program, pids):
+        out, err = program.communicate(timeout=SOON)
+        used, _, took = out.partition("\n")
+        assert used == "used", err[-1000:]
+        stage.measured["terminate()"] = float(took), 1.5
+        assert float(took) < 1.5 + SLACK, took
+        tasks.wait_until(lambda: all(map(gone, pids)), "no worker is left", SOON)
+
+
+def use(pool: Any) -> None:
+    """Short and long tasks side by side, a limit, a cancelled call, a death."""
+    calls = [pool.apply_async(slowly, (x, 0.3 if x == 3 else 0.001)) for x in range(50)]
+    assert [call.get(SOON) for call in calls] == list(range(50))
+    error_of(pool.apply_async(time.sleep, (60,), timeout=0.2), errors.TaskTimeout)
+    call = pool.apply_async(time.sleep, (60,))
+    tasks.wait_until(partial(is_running, pool), "it runs", SOON)
+    assert call.cancel()
+    error_of(pool.apply_async(die), errors.WorkerDied)
+    assert pool.map_async(tasks.square, range(20)).get(SOON) == SQUARES
+
+
+def is_running(pool: Any) -> bool:
+    return any(worker.running for worker in pool.info()["workers"].values())
+
+
+def slowly(x: int, seconds: float) -> int:
+    time.sleep(seconds)
+    return x
+
+
+@fault(
+    112,
+    "tasks change their user and group, which makes the kernel forget PR_SET_PDEATHSIG, and the program is killed",
+    "no worker a second later",
+)
+def user_of_a_task(stage: Stage) -> None:
+    if os.geteuid():
+        return
+    body = (
+        "from tests.stress import poorer\n"
+        "pool.map(poorer.become_nobody, range(4), 1)\n"
+        "pool.apply_async(poorer.spin); pool.apply_async(poorer.spin); time.sleep(0.3)\n"
+        "print('busy', flush=True); time.sleep(60)\n"
+    )
+    with stage.program(body) as (program, pids):
+        assert program.stdout is not None
+        assert program.stdout.readline() == "busy\n", program.communicate()[1][-1000:]
+        program.kill()
+        with stage.within(1.0, "no worker left"):
+            tasks.wait_until(lambda: all(map(gone, pids)), "no worker is left", SOON)
+
+
+def spin() -> None:
+    """Busy in native code, which holds the GIL."""
+    sum(range(10**12))
+
+
+def all_gone(pids: list[int]) -> bool:
+    return all(map(gone, pids))
+
+
+def become_nobody(_: int) -> None:
+    time.sleep(0.1)  # so that each worker gets one
+    if os.geteuid() == 0:
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+
+
+@fault(
+    113, "a program replaces itself by `exec`, workers idle and busy", "no worker a second later"
+)
+def program_execs(stage: Stage) -> None:
+    for busy in ("", "pool.apply_async(poorer.spin); pool.apply_async(poorer.spin)\n"):
+        body = (
+            f"from tests.stress import poorer\n{busy}time.sleep(0.3); print('now', flush=True)\n"
+            "os.execv('/bin/sleep', ['sleep', '60'])\n"
+        )
+        with stage.program(body) as (program, pids):
+            assert program.stdout is not None
+            assert program.stdout.readline() == "now\n", program.communicate()[1][-1000:]
+            with stage.within(1.0, f"no worker left, {'busy' if busy else 'idle'}"):
+                tasks.wait_until(partial(all_gone, pids), "none is left", SOON)

@@ -13,6 +13,7 @@ from typing import Any
 
 from millpond.backends.base import WorkerInfo
 from millpond.backends.processes.channel import ParentChannel
+from millpond.backends.processes.ending import signal_process
 from millpond.backends.processes.lookout import Lookout
 from millpond.backends.processes.outfit import Outfit
 from millpond.core.events import WorkerId
@@ -122,8 +123,8 @@ class Child:
         """
         pid = self.process.pid
         try:
-            os.kill(pid, signal.SIGSTOP)
-        except ProcessLookupError:
+            signal_process(self.process, signal.SIGSTOP)
+        except (ProcessLookupError, PermissionError):
             yield False
             return
         try:
@@ -131,8 +132,8 @@ class Child:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 if self.slate.read()[0] > self.answered:
-                    os.kill(pid, PRESS)
-                os.kill(pid, signal.SIGCONT)
+                    signal_process(self.process, PRESS)
+                signal_process(self.process, signal.SIGCONT)
 
     @staticmethod
     def _has_stopped(pid: int) -> bool:

@@ -20,8 +20,9 @@ def end_all(processes: Sequence[Any], grace: float) -> None:
     What a foreign context calls a process may have neither a sentinel nor ``kill``: it is asked to end.
     """
     for process in processes:
-        process.terminate()
-        _continue(process)
+        with contextlib.suppress(PermissionError):  # it can only be killed
+            process.terminate()
+            _continue(process)
     _await(processes, grace)
     left = [p for p in processes if hasattr(p, "sentinel") and p.is_alive()]
     for process in left:
@@ -31,12 +32,23 @@ def end_all(processes: Sequence[Any], grace: float) -> None:
         process.join(_AFTER_KILL) if hasattr(process, "sentinel") else process.join()
 
 
+def signal_process(process: Any, number: int) -> None:
+    """Send a running process a signal, if need be by whoever forked it. Raises OSError."""
+    try:
+        os.kill(process.pid, number)
+    except PermissionError:
+        popen = getattr(process, "_popen", None)
+        if popen is None:
+            raise
+        popen._send_signal(number)
+
+
 def _continue(process: Any) -> None:
     """A stopped process does not see SIGTERM before it goes on."""
     pid = getattr(process, "pid", None)
     if pid is not None and process.is_alive():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+            signal_process(process, signal.SIGCONT)
 
 
 def _await(processes: Sequence[Any], seconds: float) -> None:

@@ -2,8 +2,10 @@
 
 Rules: the kernel does it (PR_SET_PDEATHSIG) where the parent's thread that forked us lives as long
 as the parent, which is its main thread only, since the signal follows that thread; else a watcher
-does it, a process of its own that is shown the ends of both. Either works when the child's interpreter
-is stuck.
+does it, a process of its own that is shown the ends of both. Beside either, the child is on a leash
+(``system.leash``) where the system has that: the kernel forgets PR_SET_PDEATHSIG when the child changes its
+user, and a parent that runs another program by ``exec`` does not end. All of these work when the child's
+interpreter is stuck.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from millpond.system import ends
+from millpond.system import ends, leash
 
 _PR_SET_PDEATHSIG = 1
 _prctl: Callable[..., int] | None = None
+_server_leash: leash.Leash | None = None
 
 
 def prepare() -> None:
@@ -30,8 +33,24 @@ def prepare() -> None:
         _prctl = ctypes.CDLL(None).prctl
 
 
-def bind(parent: int, parent_fd: int, *, from_main_thread: bool) -> None:
-    """Let this child die with ``parent``; ``parent_fd`` shows its end."""
+def hold() -> None:
+    """In a server: its bound children will be on its leash."""
+    global _server_leash
+    try:
+        _server_leash = leash.Leash()
+    except OSError:
+        pass  # too few descriptors
+
+
+def leave() -> None:
+    """In a server's child that is not bound."""
+    if _server_leash is not None:
+        _server_leash.give()
+
+
+def bind(parent: int, parent_fd: int, end: int, *, from_main_thread: bool) -> None:
+    """Let this child die with ``parent``; ``parent_fd`` shows its end, ``end`` is that of its leash."""
+    leash.take(end)
     if sys.platform == "linux" and from_main_thread:
         bind_to_thread(parent)
     else:
@@ -41,6 +60,9 @@ def bind(parent: int, parent_fd: int, *, from_main_thread: bool) -> None:
 def bind_to_thread(parent: int) -> None:
     """Die when the thread that forked us ends; ``parent`` is its process."""
     prepare()
+    if _server_leash is not None and _server_leash.end >= 0:
+        end, _server_leash.end = _server_leash.end, -1
+        leash.take(end)
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it ended before the kernel knew

@@ -23,7 +23,7 @@ from millpond.backends.processes.starting.server import Server, say_busy, settle
 from millpond.worker import place
 
 
-def spawned(orders: BinaryIO, parent_fd: int) -> NoReturn:
+def spawned(orders: BinaryIO, parent_fd: int, end: int = -1) -> NoReturn:
     """A child that was spawned."""
     found = payload.read(orders)
     if found is None:
@@ -32,7 +32,7 @@ def spawned(orders: BinaryIO, parent_fd: int) -> NoReturn:
     outcome = payload.receive(opening["fds"], opening)
     signal.pthread_sigmask(signal.SIG_SETMASK, opening["mask"])
     if opening["bound"]:
-        binding.bind(opening["parent"], parent_fd, from_main_thread=opening["from_main"])
+        binding.bind(opening["parent"], parent_fd, end, from_main_thread=opening["from_main"])
     sys.exit(child.run_sent(opening, pickled, outcome, parent_fd, None))
 
 

@@ -49,13 +49,14 @@ class ForkPopen(OwnChild):
         parent = os.getpid()
         # Opened here, not in the child: there the parent might be gone already, its pid another's.
         parent_fd = ends.of_self()
+        end = self._bind(bound)
 
         def run(mask: set[int]) -> NoReturn:
             code = 1
             try:
                 child.begin_forked()
                 if bound:
-                    binding.bind(parent, parent_fd, from_main_thread=from_main)
+                    binding.bind(parent, parent_fd, end, from_main_thread=from_main)
                 pthread_sigmask(signal.SIG_SETMASK, mask.union(terms.blocked))
                 code = child.enter(process_obj, outcome, parent_fd)
             finally:

@@ -28,5 +28,7 @@ class SpawnPopen(OwnChild):
             the_child_s.callback(close_all, parent_fd)
             orders = payload.write(opening, pickled, front=commands.module_path())
             the_child_s.callback(close_all, orders)
-            self.pid = commands.run("spawned", orders, [parent_fd], packer.fds)
+            end = self._bind(opening["bound"])
+            fds = [parent_fd] if end < 0 else [parent_fd, end]
+            self.pid = commands.run("spawned", orders, fds, packer.fds)
         self._watch()

@@ -158,6 +158,18 @@ class Nursery:
         finally:
             self._lock.release()
 
+    def send_signal(self, pid: int, number: int) -> bool:
+        """Have the server send a child of its own a signal; whether it was told to."""
+        if not self._lock.acquire(timeout=_BRIEF):
+            return False
+        try:
+            self._talk.send(server.REQUEST.pack(server.SIGNAL, pid, number), [])
+        except OSError:
+            return False
+        finally:
+            self._lock.release()
+        return True
+
     def retire(self) -> None:
         """Take no more requests; the server ends once its children have."""
         self._talk.half_close()

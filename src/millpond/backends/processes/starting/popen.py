@@ -14,13 +14,14 @@ import select
 import signal
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from millpond import amounts
 from millpond.backends.processes.starting import standard
-from millpond.system import ends
+from millpond.system import ends, leash
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -144,9 +145,17 @@ class Popen:
                 ends.send_signal(self.sentinel, self.pid, sig)
         except ProcessLookupError:
             pass
+        except PermissionError:
+            # This program has changed its user, or the child has.
+            if not self._forbidden(sig) and self.wait(timeout=0.1) is None:
+                raise
         except OSError:
             if self.wait(timeout=0.1) is None:
                 raise
+
+    def _forbidden(self, sig: int) -> bool:
+        """Another way to send a signal that this program may not send; whether there is one."""
+        return False
 
     def interrupt(self) -> None:
         """Send SIGINT."""
@@ -171,6 +180,20 @@ class OwnChild(Popen):
     """A child of this very process: its status is the kernel's to tell."""
 
     _by_pid = False
+    _leash: leash.Leash | None = None
+
+    def _bind(self, bound: bool) -> int:
+        """The end of a leash for the child, if it is bound to this process; else -1."""
+        if not bound:
+            return -1
+        self._leash = leash.Leash()
+        return self._leash.end
+
+    def _forbidden(self, sig: int) -> bool:
+        if sig != signal.SIGKILL or self._leash is None:
+            return False
+        self._leash.let_go()
+        return True
 
     def _watch(self) -> None:
         """Take a sentinel for ``self.pid``, just started by this process."""
@@ -183,6 +206,9 @@ class OwnChild(Popen):
             self._discard()
             raise
         self._close_at_end(self.sentinel)
+        if self._leash is not None:
+            self._leash.give()
+            weakref.finalize(self, self._leash.let_go).atexit = False
 
     def _discard(self) -> None:
         """The child exists but cannot be watched: end it rather than lose it."""

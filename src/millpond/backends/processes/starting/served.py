@@ -54,6 +54,9 @@ class ServedPopen(Popen):
         finally:
             os.close(fd)
 
+    def _forbidden(self, sig: int) -> bool:
+        return self._server is not None and self._server.send_signal(self.pid, sig)
+
     # --- what the server tells ---
 
     def born(self, pid: int, pidfd: int) -> None:

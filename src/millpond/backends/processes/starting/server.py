@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
+from millpond.backends.processes.starting import binding
 from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all
 from millpond.system import ends, wakeups
@@ -39,6 +40,8 @@ ANSWER = struct.Struct("<IiQQ")  # what; errno or status; the request's number; 
 STARTED, FAILED, EXITED, BUSY = range(1, 5)
 UNTOLD = -(1 << 16)
 """The status of a child that has ended, and whose status its debugger learns first."""
+SIGNAL = (1 << 64) - 1
+"""The number of the request to send a child a signal, which its parent may not: its pid, and the signal."""
 END = 0
 """The number of the request to end at once, with the bound children."""
 
@@ -74,6 +77,7 @@ class Server:
         ] = []  # children that have ended, and that a debugger keeps from being reaped
         self._retired = False
         self._ending = False
+        binding.hold()
 
     def bear(self, lives: Iterable[Callable[[], NoReturn]]) -> None:
         """Fork children that need not be asked for: they count from 1 on, and are bound."""
@@ -129,6 +133,9 @@ class Server:
             self._ending = True
             self._kill_bound()
             return
+        if number == SIGNAL:
+            self._signal(count, bound)
+            return
         try:
             if len(fds) != count:  # our own limit of descriptors cut the message
                 raise OSError(24, "too many open files in the process that forks children")
@@ -142,7 +149,7 @@ class Server:
         pid = os.fork()
         if pid == 0:
             try:
-                self._forget()
+                self._forget(bound)
                 live()
             finally:
                 os._exit(1)
@@ -177,8 +184,10 @@ class Server:
                 self._answer(EXITED, os.waitstatus_to_exitcode(status), 0, pid)
                 os.close(held)
 
-    def _forget(self) -> None:
+    def _forget(self, bound: bool) -> None:
         """In a child: the server's descriptors are none of its business."""
+        if not bound:
+            binding.leave()
         close_all(self._control.detach(), *self._children)
         if self._reaper is not None:
             self._reaper.let_go()
@@ -228,6 +237,14 @@ class Server:
             self._answers.popleft()
         wanted = (0 if self._retired else select.POLLIN) | (select.POLLOUT if self._answers else 0)
         self._poll.modify(self._control, wanted)
+
+    def _signal(self, wanted: int, number: int) -> None:
+        for end, (pid, _) in self._children.items():
+            if pid == wanted:
+                try:
+                    ends.send_signal(end, pid, number)
+                except OSError:
+                    pass  # it has changed its user, too, or has just ended
 
     def _kill_bound(self) -> None:
         for end, (pid, bound) in self._children.items():
