@@ -12,6 +12,7 @@ import multiprocessing.context as std
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from millpond.backends.processes.starting import main_module
@@ -34,6 +35,7 @@ class BaseContext(std.BaseContext):
     """What our contexts share."""
 
     Process: ClassVar[type[_Process]]
+    _named = True  # by whoever asked for it; not where it stands for the interpreter's default
 
     def Pool(  # type: ignore[override]
         self,
@@ -94,13 +96,17 @@ class DefaultContext(BaseContext, std.DefaultContext):
 
     def __init__(self) -> None:
         super().__init__(std._default_context)
+        self._was_set = False
 
     def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """The context of the start method, by default of the one that is set."""
         if method is not None:
             return super().get_context(method)
-        context: BaseContext = resolve(std._default_context.get_context())
-        return context
+        default: Any = std._default_context
+        context: BaseContext = resolve(default.get_context())
+        if self._was_set or default._actual_context is not default._default_context:
+            return context
+        return _unnamed[context.get_start_method()]
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Choose the start method; once, unless ``force``."""
@@ -111,6 +117,7 @@ class DefaultContext(BaseContext, std.DefaultContext):
         ):
             return  # an unguarded script that a child imports chooses again what it chose
         std._default_context.set_start_method(method, force)
+        self._was_set = method is not None
 
     def get_start_method(self, allow_none: bool = False) -> str | None:  # type: ignore[override]
         """The start method that is set; fixes the interpreter's default unless ``allow_none``."""
@@ -125,10 +132,15 @@ class _Contexts(ChainMap[str, Any]):
         self.maps[0 if method in self.maps[0] else 1][method] = context
 
 
-_concrete_contexts = _Contexts(
-    {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkServerContext()},
-    vars(std)["_concrete_contexts"],
-)
+_OURS: dict[str, BaseContext] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+_concrete_contexts = _Contexts(_OURS, vars(std)["_concrete_contexts"])
+_unnamed: dict[str, BaseContext] = {name: copy(one) for name, one in _OURS.items()}
+for _context in _unnamed.values():
+    _context._named = False
 _default_context = DefaultContext()
 
 
@@ -143,8 +155,8 @@ def resolve(context: object) -> Any:
         return _default_context.get_context()
     if isinstance(context, str):
         return _default_context.get_context(context)
-    if type(context) is std.DefaultContext:
-        return resolve(context.get_context())
+    if type(context) in (std.DefaultContext, DefaultContext):
+        return _default_context.get_context()
     if type(context) in (std.ForkContext, std.SpawnContext, std.ForkServerContext):
         return _concrete_contexts[context._name]  # type: ignore[attr-defined]
     return context
@@ -157,7 +169,9 @@ def starting(context: object, start_method: str | None) -> Start:
     asked = context if context is not None else start_method
     chosen = resolve(asked)
     method = start_method or chosen.get_start_method()
-    return Start(chosen, method, asked is not None, isinstance(chosen, BaseContext))
+    ours = isinstance(chosen, BaseContext)
+    named = bool(getattr(chosen, "_named", True))
+    return Start(chosen, method, named, ours, _concrete_contexts["forkserver"])
 
 
 def __getattr__(name: str) -> Any:

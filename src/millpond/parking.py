@@ -8,11 +8,15 @@ waiting thread can then leave nothing locked, as it can with ``threading.Conditi
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from millpond.amounts import LONGEST
+
+FORSAKEN: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+"""Locks that may be held while this process is forked: no copy of it uses them."""
 
 
 class Waiter(Protocol):

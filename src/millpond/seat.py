@@ -21,6 +21,7 @@ from typing import Protocol
 
 from millpond.backends.base import Bells
 from millpond.interrupts import Deferral, may_drive
+from millpond.parking import FORSAKEN
 from millpond.report import report
 
 
@@ -58,6 +59,7 @@ class Seat:
         self._attended = attended
         self._clock = clock
         self._lock = threading.Lock()
+        FORSAKEN.add(self._lock)
         self._owner: int | None = None  # the thread that has it
         self.asleep = False  # the owner is about to poll, or polls
         self._vacated = float("-inf")  # when somebody who had waited left it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from millpond import cpus, logs
 from millpond.backends.places import Staff, describe, places
 from millpond.system import refusals
 from millpond.worker.loop import Settings
-from millpond.worker.place import Place, libraries, limit
+from millpond.worker.place import Place
 
 NAMES = ("processes", "threads", "inline")
 
@@ -24,6 +23,7 @@ class Start(NamedTuple):
     method: str
     asked: bool  # the caller said so
     ours: bool  # the context is millpond's own
+    served: Any  # the context of the fork server
     queues: str | None = None  # of a Pool's subclass that has its own: see worker.queued
 
 
@@ -111,44 +111,22 @@ def choose(
 
 
 def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice:
+    from millpond.backends.processes import ways
     from millpond.backends.processes.backend import ProcessBackend
-    from millpond.backends.processes.outfit import hatch
-    from millpond.backends.processes.starting import half_imported, main_module, nursery
+    from millpond.backends.processes.starting import half_imported
 
-    context, method, asked, ours, queues = start
     settings = settings._replace(half_imported=half_imported.names())
-    reason = "asked for" if asked else "the default"
-    main_importable = main_module.importable_by(method)
-    server: Any = None
-    outfits: list[Any] = []
-    threads, copies = "", ""
-    if method == "fork" and ours and not asked:
-        threads = _other_threads()
-        copies = f"the locks of other threads ({threads})" if threads else ""
-        if settings.sandbox is not None:
-            copies = "what this program has in memory and has open into the sandbox"
-    safe = bool(copies) and _can_travel(settings)
-    if safe:
-        server, method, main_importable = nursery.fork_server(), "forkserver", False
-        reason = f"a fork would copy {copies}"
-    elif method == "fork" and ours:
-        if staffed[0].threads:
-            libraries()  # here, so that copies of this process need not find them again
-        server, outfits = hatch(context, settings, staffed, partial(limit, staffed[0]))
-        if threads:
-            reason = (
-                f"the initializer's arguments can only be inherited, though there are {threads}"
-            )
+    way = ways.choose(start, settings, staffed)
     backend = ProcessBackend(
-        context,
+        way.context,
         settings,
         staffed,
-        main_importable=main_importable,
-        server=server,
-        outfits=outfits,
-        packing=_packing(queues),
+        main_importable=way.main_importable,
+        server=way.server,
+        outfits=way.outfits,
+        packing=_packing(start.queues),
     )
-    return Choice("processes", backend, context, method, reason, place=staffed[0])
+    return Choice("processes", backend, way.context, way.method, way.reason, place=staffed[0])
 
 
 def _packing(queues: str | None) -> Callable[..., Any]:
@@ -160,25 +138,3 @@ def _packing(queues: str | None) -> Callable[..., Any]:
     from millpond.backends.processes.queued import QueuedPacking
 
     return partial(QueuedPacking, key=queues)
-
-
-def _can_travel(settings: Settings) -> bool:
-    """Whether a fresh process can be sent what the initializer needs; locks made for fork cannot be."""
-    from millpond.worker.by_value import dumps
-
-    if settings.initializer is None:
-        return True
-    try:
-        dumps((settings.initializer, settings.initargs), main_importable=False)
-    except Exception:
-        return False
-    return True
-
-
-def _other_threads() -> str:
-    """The names of Python threads that may hold a lock at a fork: not the main one, nor millpond's own."""
-    return ", ".join(
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and not thread.name.startswith("millpond-")
-    )

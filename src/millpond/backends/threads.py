@@ -16,6 +16,7 @@ from millpond.backends.base import Report, Work, WorkerInfo
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
+from millpond.parking import FORSAKEN
 from millpond.worker.conduct import Conducted
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import Error, Mixed, offsets_again
@@ -48,6 +49,7 @@ class _Worker(threading.Thread):
         self.reports = reports
         self.tasks: deque[tuple[int, Task]] = deque()  # each with its number
         self.more = threading.Semaphore(0)
+        FORSAKEN.add(self.more)
         self.seq = 0  # of the task that it is in, or was in last
         self.next_seq = 0  # that the next task given to it will have
         self.begun: float | None = None  # since when it is in a task

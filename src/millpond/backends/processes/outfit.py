@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from millpond.backends.processes import arena
-from millpond.backends.processes.starting.births import Unborn
+from millpond.backends.processes.starting.births import Look, Unborn
 from millpond.backends.processes.starting.nursery import Nursery
 from millpond.backends.processes.starting.terms import terms_of
 from millpond.system import files
@@ -102,18 +102,19 @@ class Outfit:
 
 
 def hatch(
-    context: Any, settings: Settings, places: Sequence[Place], first: Callable[[], object]
-) -> tuple[Nursery, list[Outfit]]:
+    context: Any, settings: Settings, places: Sequence[Place], first: Callable[[], object],
+    look: Look | None = None,
+) -> tuple[Nursery, list[Outfit]]:  # fmt: skip
     """A copy of this process that forks the first workers at once, and outfits that only need be started.
 
-    The pool has joined the arena then: it is the outfits' that it has to leave.
+    The pool has joined the arena then: it is the outfits' that it has to leave. ``look``: as in ``Nursery.fork``.
     """
     lent, outfits = arena.join(), list[Outfit]()
     try:
         for place in places[:_BROOD]:
             outfits.append(Outfit(context, settings, place, lent))
         brood = [Unborn(outfit.process, outfit.fds) for outfit in outfits]
-        return Nursery.fork({"settings": settings}, first, brood), outfits
+        return Nursery.fork({"settings": settings}, first, brood, look), outfits
     except BaseException:
         for outfit in outfits:
             outfit.close()

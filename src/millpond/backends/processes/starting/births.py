@@ -15,7 +15,7 @@ from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal'
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from millpond.backends.processes.starting import binding, child, commands, preloading, standard
 from millpond.backends.processes.starting.direct import fork_sealed
@@ -25,8 +25,15 @@ from millpond.backends.processes.starting.server import Server, settle_in
 from millpond.backends.processes.starting.terms import terms_of
 from millpond.system import ends, states
 
+if TYPE_CHECKING:
+    from millpond.backends.processes.starting.bystanders import Rest
+
 _GRACE = 0.2
 """Seconds in which a server ends that was told to, or heard that nobody listens."""
+_GO = b"!"
+
+Look = Callable[[], "Rest"]
+"""Sees that the other threads are at rest, or raises Unrest."""
 
 
 class Birth(NamedTuple):
@@ -52,16 +59,27 @@ class Unborn(NamedTuple):
 
 
 def fork(
-    inherited: Mapping[str, object], first: Callable[[], object], brood: Sequence[Unborn] = ()
-) -> Birth:
-    """A copy of this process that serves, after it has called ``first`` and forked its brood."""
+    inherited: Mapping[str, object], first: Callable[[], object], brood: Sequence[Unborn] = (),
+    look: Look | None = None,
+) -> Birth:  # fmt: skip
+    """A copy of this process that serves, after it has called ``first`` and forked its brood.
+
+    With ``look``, it serves only if the other threads were at rest while it was made; Unrest if they never are.
+    """
     standard.util._flush_std_streams()
     binding.prepare()  # here, so that the next copy has it too
-    ours, theirs = socket.socketpair()
-    parent_fd = -1
+    parent_fd = ends.of_self()
     try:
-        parent_fd = ends.of_self()
-        copy = _Copy(inherited, first, parent_fd, brood)
+        copy = _Copy(inherited, first, parent_fd, brood, waits=look is not None)
+        return _copied(copy, bool) if look is None else _copied_at_rest(copy, look)
+    finally:
+        close_all(parent_fd)
+
+
+def _copied(copy: _Copy, just_before: Callable[[], object]) -> Birth:
+    ours, theirs = socket.socketpair()
+    try:
+        just_before()
         pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask), ALL_SIGNALS)
         return _watched(pid, ours)
     except BaseException:
@@ -69,7 +87,25 @@ def fork(
         raise
     finally:
         theirs.close()
-        close_all(*(fd for fd in (parent_fd,) if fd >= 0))
+
+
+def _copied_at_rest(copy: _Copy, look: Look) -> Birth:
+    from millpond.backends.processes.starting.bystanders import Unrest, attempts
+
+    restless = ""
+    for _ in attempts():
+        seen: list[Rest] = []
+        try:
+            birth = _copied(copy, lambda seen=seen: seen.append(look()))  # type: ignore[misc]
+        except Unrest as unrest:
+            restless = str(unrest)
+            continue
+        restless = seen[0].awake()
+        if not restless:
+            birth.control.send(_GO)
+            return birth
+        end(birth, os.getpid())
+    raise Unrest(restless)
 
 
 class _Copy:
@@ -77,11 +113,12 @@ class _Copy:
 
     def __init__(
         self, inherited: Mapping[str, object], first: Callable[[], object], parent_fd: int,
-        brood: Sequence[Unborn],
+        brood: Sequence[Unborn], waits: bool,
     ) -> None:  # fmt: skip
         self.inherited = inherited
         self.first = first
         self.brood = brood
+        self.waits = waits  # until the parent knows that it is a good copy
         self.parent = os.getpid()
         self.parent_fd = parent_fd  # shows the parent's end
         self.collects = gc.isenabled()
@@ -93,6 +130,8 @@ class _Copy:
         try:
             settle_in()
             ours.close()
+            if self.waits and control.recv(len(_GO)) != _GO:
+                os._exit(0)
             binding.prepare()
             self.mask = mask
             self.pid = os.getpid()

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, BinaryIO, NoReturn
 
 from millpond.backends.processes.starting import (
@@ -58,12 +59,12 @@ def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
     tracker._fd = facts["tracker"]
     binding.prepare()
     control = socket.socket(fileno=control_fd)
-    preloading.carry_out(facts, orders.fileno(), lambda: say_busy(control))
+    standard.util._close_stdin()
+    preloading.carry_out(facts, orders.fileno(), partial(say_busy, control))
     place.libraries()  # here, so that its children need not find them again
     orders.close()
     os.close(facts["tracker"])
     tracker._fd = None
-    standard.util._close_stdin()
     own = os.getpid()
 
     def run(fds: Sequence[int]) -> NoReturn:

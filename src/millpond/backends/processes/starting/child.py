@@ -107,6 +107,8 @@ def run_sent(
             half_imported.expect(opening["half_imported"])
         if opening.get("main") is not None:
             main_module.load(opening["main"])
+        elif "main" in opening:
+            main_module.unload()
         process_obj = payload.unpack(process_pickle, inherited)
     except BaseException as error:
         if outcome is not None:

@@ -42,6 +42,7 @@ class Conversation:
         self._on_answer = on_answer
         self._inbox: deque[Any] = deque()
         self._stopped = False  # the server, when it was waited for in vain
+        self._silence_is_fine = False
 
     @property
     def open(self) -> bool:
@@ -75,7 +76,7 @@ class Conversation:
             with let_in():
                 heard = wait_readable(self._control.fileno(), 0.0 if self._stopped else _SLICE)
             if not heard:
-                silent += _SLICE
+                silent += 0 if self._silence_is_fine else _SLICE
                 self._look(silent)
                 if self._stopped or silent >= patience:
                     raise self.silence(silent)
@@ -109,6 +110,7 @@ class Conversation:
             if data:
                 fd = array.array("i", ancillary[0][2])[0] if ancillary else -1
                 what, value, number, pid = server.ANSWER.unpack(data)
+                self._silence_is_fine = what == server.BUSY and bool(value)
                 try:
                     self._on_answer(what, value, number, pid, fd)
                 except OSError:

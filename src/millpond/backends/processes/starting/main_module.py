@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import re
 import sys
 import types
 from typing import Any
@@ -19,6 +20,11 @@ from typing import Any
 from millpond.backends.processes.starting import half_imported, standard
 
 _importing = False
+_own: types.ModuleType | None = (
+    None  # this process's main module, where that has given way to its parent's
+)
+_COMPILED = importlib.util.MAGIC_NUMBER
+_GUARD = re.compile(rb"^if\b.*\b__name__\b.*__main__|^if\b.*__main__.*\b__name__\b", re.MULTILINE)
 
 Source = tuple[str, str]
 """How a child gets the main module: ("path", file), ("name", module), or ("frozen", "")."""
@@ -63,9 +69,29 @@ def source() -> Source | None:
     return "path", os.path.normpath(path)
 
 
+def guarded() -> bool:
+    """Whether a child can import this process's main module without running the program again."""
+    where = source()
+    if where is None:
+        return False
+    try:
+        if where[0] == "name":
+            spec = importlib.util.find_spec(where[1])
+            loader: Any = None if spec is None else spec.loader
+            text = (loader.get_source(where[1]) or "").encode()
+        else:
+            text = _text(where[1])
+            if text.startswith(_COMPILED):
+                code = _from_path(where[1])[1]
+                return "__name__" in code.co_names and "__main__" in code.co_consts
+    except Exception:  # a loader may raise anything; a child that has to load it would show it
+        return False
+    return _GUARD.search(text) is not None
+
+
 def load(where: Source) -> None:
     """In a child: import the parent's main module, and let ``__main__`` be it."""
-    global _importing
+    global _importing, _own
     kind, value = where
     if kind == "frozen":
         return
@@ -85,12 +111,22 @@ def load(where: Source) -> None:
         _run(module, code)
     except MainReached:
         pass
-    except Exception:
-        if half_imported.cuts() == before:
+    except BaseException as error:
+        if half_imported.cuts() == before or not isinstance(error, Exception):
+            sys.modules["__mp_main__"] = current
             raise  # else it lacks what a module that it imports would have made further on
     finally:
         _importing = False
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    _own = current
+
+
+def unload() -> None:
+    """In a child of a server that has the parent's main module: what is sent by value must not meet it."""
+    global _own
+    if _own is not None:
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = _own
+        _own = None
 
 
 def _run(module: types.ModuleType, code: types.CodeType) -> None:
@@ -105,13 +141,17 @@ def _run(module: types.ModuleType, code: types.CodeType) -> None:
             sys.argv[0] = program
 
 
-def _from_path(path: str) -> tuple[types.ModuleType, types.CodeType]:
+def _text(path: str) -> bytes:
     with io.open_code(path) as file:
-        text = file.read()
+        return file.read()
+
+
+def _from_path(path: str) -> tuple[types.ModuleType, types.CodeType]:
+    text = _text(path)
     module = types.ModuleType("__mp_main__")
     facts: dict[str, Any] = {"__file__": path, "__cached__": None, "__package__": ""}
     vars(module).update(facts)
-    if text.startswith(importlib.util.MAGIC_NUMBER):
+    if text.startswith(_COMPILED):
         import marshal
 
         code: types.CodeType = marshal.loads(text[16:])

@@ -85,15 +85,17 @@ class Nursery:
         inherited: Mapping[str, object],
         first: Callable[[], object] = bool,
         brood: Sequence[births.Unborn] = (),
+        look: births.Look | None = None,
     ) -> Nursery:
         """A copy of this process as it is now; there, ``first`` is called once.
 
         ``brood``: processes that it forks at once. Their ``start()`` only hears of it, and takes half the time.
+        ``look``: sees that the other threads are at rest; Unrest is raised if they never are.
         """
         for number, unborn in enumerate(brood, server.END + 1):
             terms_of(unborn.process).laid = number
         with held():
-            return cls(births.fork(inherited, first, brood), inherited, len(brood))
+            return cls(births.fork(inherited, first, brood, look), inherited, len(brood))
 
     @classmethod
     def exec(cls, preload: Sequence[str] | None = None) -> Nursery:

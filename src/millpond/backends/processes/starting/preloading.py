@@ -1,9 +1,9 @@
 """What a fork server imports before it serves, so that its children need not.
 
-Rules: what ``set_forkserver_preload`` named, else what the parent has imported, except its main
-module; a module that cannot be imported is left out without a word; one that leaves a Python thread
-running is found out and left out of a second try, since a fork would copy the locks that the thread
-holds.
+Rules: what ``set_forkserver_preload`` named, else what the parent has imported, and its main module where
+that has a guard (one without would run the program); a module that cannot be imported is left out without
+a word; one that leaves a Python thread running is found out and left out of a second try, since a fork
+would copy the locks that the thread holds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-from millpond.backends.processes.starting import commands, standard
+from millpond.backends.processes.starting import (
+    commands,
+    half_imported,
+    main_module,
+    standard,
+)
 from millpond.backends.processes.starting.outcome_file import write_at
 from millpond.system.files import unnamed_file
 
-_DEFAULT = ["__main__"]
+_MAIN = "__main__"
+_DEFAULT = [_MAIN]
 _MOST_DROPPED = 5
 
 _at_work = False  # importing what was ordered
@@ -29,10 +35,18 @@ _at_work = False  # importing what was ordered
 
 def orders(preload: Sequence[str] | None, parent: int, tracker: int) -> int:
     """The file that a fork server reads when it boots."""
-    quiet = False
+    quiet, main = False, False
     if preload is None:
-        preload, quiet = _chosen()
-    facts = {"preload": list(preload), "quiet": quiet, "parent": parent, "tracker": tracker}
+        preload, quiet, main = _chosen()
+        main = main and not half_imported.names() and main_module.guarded()
+    facts = {
+        "preload": list(preload),
+        "quiet": quiet,
+        "parent": parent,
+        "tracker": tracker,
+        "main": main_module.source() if main else None,
+        "argv": sys.argv,
+    }
     fd = unnamed_file("millpond-server")
     _write(fd, facts)
     return fd
@@ -44,12 +58,12 @@ def _write(fd: int, facts: dict[str, Any]) -> None:
     os.lseek(fd, 0, os.SEEK_SET)
 
 
-def _chosen() -> tuple[list[str], bool]:
-    """What the user named; else our own choice, which is to be quiet."""
+def _chosen() -> tuple[list[str], bool, bool]:
+    """What the user named, else our own choice, which is to be quiet; and whether the main module is wanted."""
     named = standard.preload_modules()
     if named != _DEFAULT:
-        return [name for name in named if name != "__main__"], False
-    return imported(), True
+        return [name for name in named if name != _MAIN], False, _MAIN in named
+    return imported(), True, True
 
 
 def imported() -> list[str]:
@@ -82,8 +96,8 @@ def read(file: BinaryIO) -> dict[str, Any]:
     return facts
 
 
-def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[], None]) -> None:
-    """In the server: import what was ordered, saying ``alive()`` now and then.
+def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[bool], None]) -> None:
+    """In the server: import what was ordered, saying ``alive`` now and then, and whether silence follows.
 
     Begins again, in a new image of the process, without a module that left a thread.
     """
@@ -98,14 +112,16 @@ def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[], None]) 
                 continue
             _import(name)
             if threading.active_count() > 1:
-                _drop(name, facts)
-                _write(orders_fd, facts)
-                if silence is not None:
-                    silence.end()
-                commands.again()
+                _begin_again(name, facts, orders_fd, silence)
             if time.monotonic() - said > 1.0:
-                alive()
+                alive(False)
                 said = time.monotonic()
+        if facts["main"] is not None:
+            alive(True)  # it may compute for as long as it likes
+            _import_main(facts["main"], facts["argv"])
+            if threading.active_count() > 1:
+                _begin_again(_MAIN, facts, orders_fd, silence)
+            alive(False)
     finally:
         _at_work = False
         del current._inheriting
@@ -113,8 +129,19 @@ def carry_out(facts: dict[str, Any], orders_fd: int, alive: Callable[[], None]) 
             silence.end()
 
 
+def _begin_again(without: str, facts: dict[str, Any], fd: int, silence: _Silence | None) -> None:
+    _drop(without, facts)
+    _write(fd, facts)
+    if silence is not None:
+        silence.end()
+    commands.again()
+
+
 def _drop(name: str, facts: dict[str, Any]) -> None:
     """Leave the module out, and its submodules; after some of these, leave out everything."""
+    if name == _MAIN:
+        facts["main"] = None
+        return
     facts["dropped"] = facts.get("dropped", 0) + 1
     left = [other for other in facts["preload"] if not f"{other}.".startswith(f"{name}.")]
     facts["preload"] = left if facts["dropped"] < _MOST_DROPPED else []
@@ -125,6 +152,19 @@ def _import(name: str) -> None:
         importlib.import_module(name)
     except BaseException:  # a module may even exit
         pass
+
+
+def _import_main(source: main_module.Source, argv: list[str]) -> None:
+    """The main module, whole; else each child tries it by itself, and shows what is wrong."""
+    process = standard.process.current_process()
+    before, process.name = process.name, "ForkServer"
+    own, sys.argv = sys.argv, list(argv)
+    try:
+        main_module.load(source)
+    except BaseException:  # it may even exit
+        pass
+    finally:
+        sys.argv, process.name = own, before
 
 
 class _Silence:

@@ -278,10 +278,10 @@ class Reaper:
         close_all(self._reader, self._writer)
 
 
-def say_busy(control: socket.socket) -> None:
-    """A sign of life while nothing can be answered yet."""
+def say_busy(control: socket.socket, silence: bool = False) -> None:
+    """A sign of life while nothing can be answered yet; ``silence``: it may be the last one for long."""
     try:
-        control.send(ANSWER.pack(BUSY, 0, 0, 0), socket.MSG_DONTWAIT)
+        control.send(ANSWER.pack(BUSY, silence, 0, 0), socket.MSG_DONTWAIT)
     except OSError:
         pass  # nobody listens, or enough was said
 

@@ -1,0 +1,124 @@
+"""By which way a pool's worker processes are started, and why.
+
+    a method was asked for, or the default is not fork    that one
+    the default is fork    in a sandbox                   the fork server: nothing is copied
+                           no other threads, or at rest   fork
+                           another may hold a lock        the fork server, with one warning a program
+
+Rules: who asked is obeyed; in doubt nobody is forked; what can only be inherited (a lock among the initializer's
+arguments) is.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from millpond.backends.processes.outfit import Outfit, hatch
+from millpond.backends.processes.starting import bystanders, main_module, nursery
+from millpond.worker.loop import Settings
+from millpond.worker.place import Place, libraries, limit
+
+if TYPE_CHECKING:
+    from millpond.backends.processes.starting.births import Look
+    from millpond.backends.registry import Start
+
+_warned = False
+
+
+class Way(NamedTuple):
+    """What a ``ProcessBackend`` needs to know."""
+
+    context: Any
+    method: str
+    reason: str
+    main_importable: bool
+    server: nursery.Nursery | None = None
+    outfits: Sequence[Outfit] = ()
+
+
+def choose(start: Start, settings: Settings, places: Sequence[Place]) -> Way:
+    """Choose, and fork where that is the way."""
+    reason = "asked for" if start.asked else "the default"
+    if start.method != "fork" or not start.ours:
+        importable = main_module.importable_by(start.method)
+        return Way(start.context, start.method, reason, importable)
+    if not start.asked:
+        if settings.sandbox is not None:
+            if _can_travel(settings):
+                copied = "what this program has in memory and has open into the sandbox"
+                return _by_value(start, f"a fork would copy {copied}")
+        elif bystanders.present():
+            return _beside_other_threads(start, settings, places)
+    return _fork(start, settings, places, reason)
+
+
+def _fork(
+    start: Start, settings: Settings, places: Sequence[Place], reason: str, look: Look | None = None
+) -> Way:
+    if places[0].threads:
+        libraries()  # here, so that copies of this process need not find them again
+    first = partial(limit, places[0])
+    server, outfits = hatch(start.context, settings, places, first, look)
+    return Way(start.context, "fork", reason, True, server, outfits)
+
+
+def _beside_other_threads(start: Start, settings: Settings, places: Sequence[Place]) -> Way:
+    try:
+        return _fork(start, settings, places, "the default", bystanders.Watch().look)
+    except bystanders.Unrest as unrest:
+        threads = str(unrest)
+    if not _can_travel(settings):
+        reason = f"the initializer's arguments can only be inherited, though there are {threads}"
+        return _fork(start, settings, places, reason)
+    _warn(threads)
+    reason = f"a fork would copy the locks of other threads ({threads})"
+    if main_module.guarded():
+        return Way(start.served, "forkserver", reason, True)
+    return _by_value(start, reason)
+
+
+def _by_value(start: Start, reason: str) -> Way:
+    """The fork server, whose children do not import the main module: what that defines is sent."""
+    return Way(start.context, "forkserver", reason, False, nursery.fork_server())
+
+
+def _can_travel(settings: Settings) -> bool:
+    """Whether a fresh process can be sent what the initializer needs; locks made for fork cannot be."""
+    from millpond.worker.by_value import dumps
+
+    if settings.initializer is None:
+        return True
+    try:
+        dumps((settings.initializer, settings.initargs), main_importable=False)
+    except Exception:
+        return False
+    return True
+
+
+def _warn(threads: str) -> None:
+    """Say once what is different now."""
+    global _warned
+    if _warned:
+        return
+    _warned = True
+    warnings.warn(
+        f"Pool() takes the fork server, as a fork would copy the locks of other threads ({threads}). "
+        "Its workers have imported the main module; what the program has set in memory since then (globals, "
+        "settings of modules, caches) is not there, nor are locks and Values that are globals. Two ways out: "
+        "make the pool before these threads are started, or name a method: start_method='fork' copies all the "
+        "same, 'forkserver' does what is done now and says nothing.",
+        RuntimeWarning,
+        stacklevel=_callers(),
+    )
+
+
+def _callers() -> int:
+    """How many calls up the program's own code is, as ``warnings.warn`` of the function above counts them."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("millpond."):
+        frame, level = frame.f_back, level + 1
+    return level
