@@ -131,6 +131,27 @@ def test_what_cannot_be_mapped_is_copied(pair: Pair, monkeypatch: pytest.MonkeyP
     assert pair.numbers() == [loan.segment.at]
 
 
+def test_what_there_is_no_memory_for_is_got_when_it_is_wanted(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loan = pair.lend(b"x" * MIB)
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mmap, "mmap", refuse)
+        patch.setattr(Borrower, "copied", refuse)
+        unseen: Any = pair.borrower.claim(loan.segment)
+        assert len(unseen) == MIB
+        with pytest.raises(MemoryError, match=f"no memory in this process for the {MIB} bytes"):
+            unseen.view()
+    assert pair.numbers() == []
+    assert unseen.view() == b"x" * MIB
+    del unseen
+    assert pair.numbers() == [loan.segment.at]
+
+
 def test_views_outlive_the_borrower_and_the_file(pair: Pair) -> None:
     data = os.urandom(MIB)
     array = pair.claim(pair.lend(data)).export()

@@ -56,6 +56,25 @@ def in_poorer_system(stage: Stage, error: str, calls: str, folders: str) -> str:
 
 
 @fault(
+    110,
+    "a result is larger than the memory that the program may have",
+    "MemoryError for that task; its worker lives",
+)
+def result_beyond_memory(stage: Stage) -> None:
+    with stage.pool(1) as pool:
+        pids = [worker.pid for worker in pool._pool]
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), hard))
+        try:
+            for call in (pool.apply_async(bytes, (500 << 20,)), pool.map_async(bytes, [500 << 20])):
+                error_of(call, MemoryError)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        assert [worker.pid for worker in pool._pool] == pids
+
+
+@fault(
     114,
     "two of three workers die while no descriptor is free",
     "the pool comes back to its three workers when there are some",

@@ -68,13 +68,19 @@ class Borrower:
         self._idle = 0  # about their sum; hooks count, too, and may come amid a count
         self._closed = False
 
-    def claim(self, segment: Segment) -> Claim | bytearray:
-        """Take a segment over; a copy where it cannot be mapped."""
+    def claim(self, segment: Segment) -> Claim | Unseen | bytearray:
+        """Take a segment over; a copy where it cannot be mapped, and a promise of one where there is no memory."""
         self._idle -= self._warm.pop(segment.at, 0)
         try:
             return Claim(self, self._mapped(segment), segment)
         except (OSError, ValueError, MemoryError):
-            return self._copied(segment)
+            pass
+        try:
+            copy = self.copied(segment)
+        except MemoryError:
+            return Unseen(self, segment)
+        self.give_back(segment)
+        return copy
 
     def _mapped(self, segment: Segment) -> Mapped:
         if _DONTNEED is None or segment.at in self._taken:
@@ -87,7 +93,8 @@ class Borrower:
         self._taken.add(segment.at)
         return mapped
 
-    def _copied(self, segment: Segment) -> bytearray:
+    def copied(self, segment: Segment) -> bytearray:
+        """The bytes of a segment that this holds. Raises MemoryError."""
         copy = bytearray(segment.size)
         at, done = segment.at + segment.skip, 0
         with memoryview(copy) as view:
@@ -96,8 +103,11 @@ class Borrower:
                 if not count:
                     raise EOFError("the arena's file ends before what is said to be in it")
                 done += count
-        self._released.append(Released(segment.at, False))
         return copy
+
+    def give_back(self, segment: Segment) -> None:
+        """A segment that was never mapped here is not needed. Garbage collection calls this, anywhere."""
+        self._released.append(Released(segment.at, False))
 
     def let_go(self, mapped: Mapped, segment: Segment, forks: int) -> None:
         """Nobody sees the segment any more. Garbage collection calls this, anywhere."""
@@ -180,3 +190,32 @@ class Claim:
     def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
         if not _over():  # then modules may have been cleared, and all memory is given back anyway
             self._borrower.let_go(self._mapped, self._segment, self._forks)
+
+
+@final
+class Unseen:
+    """A segment that could not be mapped; whoever wants its bytes has to have memory for a copy then."""
+
+    __slots__ = ("_borrower", "_segment")
+
+    def __init__(self, borrower: Borrower, segment: Segment) -> None:
+        self._borrower = borrower
+        self._segment = segment
+
+    def __len__(self) -> int:
+        return self._segment.size
+
+    def view(self) -> memoryview:
+        """The bytes. Raises MemoryError."""
+        return memoryview(self.export())
+
+    def export(self) -> bytearray:
+        """The bytes, as ``Claim`` gives them. Raises MemoryError."""
+        try:
+            return self._borrower.copied(self._segment)
+        except (MemoryError, OSError):
+            size = self._segment.size
+        raise MemoryError(f"no memory in this process for the {size} bytes that another has sent")
+
+    def __del__(self) -> None:
+        self._borrower.give_back(self._segment)
