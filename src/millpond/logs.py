@@ -7,7 +7,9 @@ raises nothing.
 from __future__ import annotations
 
 import logging
+import sys
 
+from millpond.backends.base import Printed
 from millpond.interrupts import Allowed
 from millpond.report import report
 from millpond.worker import records
@@ -30,10 +32,16 @@ def levels() -> Levels:
     )
 
 
-def reissue(body: Buffer) -> None:
+def reissue(body: Buffer | Printed) -> None:
     """Give a worker's record to this process's logger of its name, as if it had been logged here."""
     try:
         with Allowed():
+            if isinstance(body, Printed):
+                stream = getattr(sys, body.stream)
+                if stream is not None:
+                    stream.write(body.text)
+                    stream.flush()
+                return
             record = records.unpack(body)
             logger = logging.getLogger(record.name)
             if logger.isEnabledFor(record.levelno):

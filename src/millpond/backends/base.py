@@ -31,10 +31,17 @@ class Work(Protocol):
     def refuse(self, index: int, error: BaseException) -> None: ...
 
 
-class Logged(NamedTuple):
-    """A worker logged a record (``worker.records``)."""
+class Printed(NamedTuple):
+    """What a worker printed that has none of the program's streams, safe for a terminal."""
 
-    body: Buffer
+    stream: str  # of ``sys``
+    text: str
+
+
+class Logged(NamedTuple):
+    """A worker logged a record (``worker.records``), or printed."""
+
+    body: Buffer | Printed
 
 
 class Report(NamedTuple):

@@ -147,30 +147,28 @@ def coalesce(buffers: list[Buffer]) -> list[Buffer]:
 
 
 class Endpoint:
-    """What a worker is given, as descriptors: its end of the channel, its slate, and, unless it is in a sandbox,
-    its file of the arena and its parent's."""
+    """What a worker is given, as descriptors: its end of the channel, its slate, its file of the arena and its
+    parent's."""
 
     def __init__(self, channel: int, slate: int, *files: int) -> None:
         self.fds = channel, slate, *files
 
     def open(self) -> tuple[WorkerChannel, Slate, int]:
         """In the worker: take the descriptors over; the last is the slate's file's."""
-        fd, page, *files = map(_private, self.fds)
+        fd, page, own, parents = map(private, self.fds)
         channel, slate = WorkerChannel(fd), Slate(page)
-        if files:
-            own, parents = files
-            arena.begin(own, parents, channel.released, slate.words)
+        arena.begin(own, parents, channel.released, slate.words)
         return channel, slate, page
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, tuple(map(reduction.DupFd, self.fds))
+        return _rebuild, (type(self), *map(reduction.DupFd, self.fds))
 
 
-def _rebuild(*fds: Any) -> Endpoint:
-    return Endpoint(*(fd.detach() for fd in fds))
+def _rebuild(kind: type[Endpoint], *fds: Any) -> Endpoint:
+    return kind(*(fd.detach() for fd in fds))
 
 
-def _private(fd: int) -> int:
+def private(fd: int) -> int:
     """A descriptor that no program started by a task inherits, and that is none of 0 to 2."""
     import fcntl
 

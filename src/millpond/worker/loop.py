@@ -391,8 +391,9 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     last_words.keep(slate, page)
     pack = None
     if settings.sandbox is not None:
-        from millpond.worker import untrusted_records
+        from millpond.worker import confined, untrusted_records
 
+        confined.confine(settings.sandbox)
         pack = untrusted_records.pack_record
         settings = settings._replace(place=own)
     diverting.divert(channel, settings.levels, pack)

@@ -41,7 +41,8 @@ class Sandbox(NamedTuple):
     ``write``: folders that they may read and write. ``memory``: bytes of address space of a worker.
     ``cpu_seconds``: of a worker in all its life. ``files``: that a worker may have open. ``require``: run no task
     with less than all of it. ``answer``: bytes of memory of the largest value that a task returns (default:
-    ``memory``, or 128 MiB).
+    ``memory``, or 128 MiB). ``environment``: names of the program's variables that a worker has, beyond those that
+    Python and libraries of numbers go by.
     """
 
     read: Sequence[_Path] = ()
@@ -51,6 +52,13 @@ class Sandbox(NamedTuple):
     files: int = 256
     require: bool = False
     answer: int | None = None
+    environment: Sequence[str] = ()
+
+    def variables(self) -> dict[str, str]:
+        """Of this program's environment, what its workers have."""
+        from millpond.worker import environment
+
+        return environment.kept(self.environment)
 
     @property
     def largest(self) -> int:
@@ -83,6 +91,7 @@ def ordered(asked: Any) -> Sandbox | None:
         write=_absolute("write", asked.write),
         **limits,
         require=bool(asked.require),
+        environment=_names(asked.environment),
     )
     if orders.require:
         _refuse(_impossible())
@@ -96,7 +105,6 @@ def enter(orders: Sandbox) -> dict[str, Any]:
     """
     from millpond.worker import untrusted
 
-    _let_go_of_tracker()
     threads = _threads()
     read = [*map(str, orders.read), *_needed()]
     write = [*map(str, orders.write), *_there([_NOTHING])]
@@ -150,6 +158,12 @@ def _impossible() -> dict[str, str]:
     except OSError as refusal:
         missing["seccomp"] = str(refusal)
     return missing
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str | bytes) or any(type(name) is not str for name in names):
+        raise TypeError(f"Sandbox: environment must be a list of variables' names, not {names!r}")
+    return tuple(names)
 
 
 # Paths ------------------------------------------------------------------------------------------
@@ -253,25 +267,3 @@ def _threads() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return 1
-
-
-def _let_go_of_tracker() -> None:
-    """The resource tracker removes, unrestricted, whatever name it is told of."""
-    module: Any = sys.modules.get("multiprocessing.resource_tracker")
-    if module is not None:
-        tracker = module._resource_tracker
-        own, tracker._fd = tracker._fd, None
-        for fd in _same_file(own) if own is not None else ():
-            os.close(fd)
-
-
-def _same_file(wanted: int) -> list[int]:
-    """Every descriptor of what ``wanted`` is one of: a forked worker has inherited another."""
-    found = []
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        try:
-            if os.path.sameopenfile(fd, wanted):
-                found.append(fd)
-        except OSError:
-            pass  # the listing's own
-    return found

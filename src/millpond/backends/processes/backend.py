@@ -75,7 +75,7 @@ class ProcessBackend:
         self._arena = outfits[0].lent if outfits else arena.join()
         self._ends = contextlib.ExitStack()
         self._ends.callback(arena.leave, self._arena)
-        if outfits:
+        if outfits or (server is not None and self._distrusts):
             self._ends.callback(server.close)
         self._ends.callback(_close_all, self._outfits)
         # Other pools' arguments are in the file, too: who is not trusted does not get it.
@@ -143,6 +143,8 @@ class ProcessBackend:
         self._children[worker] = child
         watch = self._lookout.watch
         watch(child.channel.fileno(), lambda events: self._on_channel(child, events))
+        for outlet in child.outlets:
+            watch(outlet.fileno(), lambda _: self._take(child, []))
         if child.sentinel is not None:
             watch(child.sentinel, lambda _: self._on_death(child), end=True)
 
@@ -235,6 +237,8 @@ class ProcessBackend:
 
     def _take(self, child: Child, received: list[Frame]) -> None:
         if self._distrusts:
+            for text in sandboxed().printed(child, self._lookout):
+                self._reports.append(Report(Logged(text)))
             received = sandboxed().believed(child, received)
         try:
             for frame in received:
@@ -269,7 +273,8 @@ class ProcessBackend:
         assert child.sentinel is not None
         self._lookout.unwatch(child.sentinel, end=True)
         self._take(child, child.channel.drain())
-        self._lookout.unwatch(child.channel.fileno())
+        for listened in (child.channel, *child.outlets):
+            self._lookout.unwatch(listened.fileno())
         first, stop, phase = child.slate.read()
         reach = child.slate.words[NEXT]
         if self._distrusts:

@@ -41,6 +41,7 @@ class Child:
         self.process = process = outfit.process
         self.channel = ParentChannel(outfit.channel, outfit.decoder)
         self.slate = outfit.slate
+        self.outlets: Any = outfit.outlets  # of what it prints, if it is in a sandbox
         self.sentinel: int | None = getattr(process, "sentinel", None)
         self.ready = False
         self.applied: dict[str, Any] | None = None  # of its sandbox, as it says
@@ -170,6 +171,8 @@ class Child:
     def close(self) -> None:
         """Let go of the descriptors; the process is not touched."""
         self.channel.close()
+        for outlet in self.outlets:
+            outlet.close()
         self.arena.close()
         if self._borrowed and self.slate.words[FORKED]:
             for loan in chain(*self._borrowed.values()):

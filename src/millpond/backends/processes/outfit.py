@@ -49,6 +49,7 @@ class Outfit:
             mine.callback(self.slate.close)
             self.arena, self.lent = -1, lent
             self.fds = [end.fileno(), page]
+            self.outlets: Any = ()  # of what it prints, if it is in a sandbox
             if settings.sandbox is None:
                 self.arena = open_file()
                 mine.callback(os.close, self.arena)
@@ -58,14 +59,21 @@ class Outfit:
                 ):  # a copy of this process closes what is this one's
                     self.fds.append(os.dup(file))
                     its.callback(os.close, self.fds[-1])
+            endpoint: Any = Endpoint
             self.decoder = Decoder()
             self.doubt: Any = None  # what judges what it sends, if it is in a sandbox
             if settings.sandbox is not None:
                 from millpond.backends.processes import sandboxed
+                from millpond.worker.confined import ConfinedEndpoint
 
                 self.doubt = sandboxed.Doubt(settings.sandbox)
                 self.decoder = sandboxed.GuardedDecoder(self.doubt.largest)
-            args = Endpoint(*self.fds), settings, place
+                endpoint, self.outlets = ConfinedEndpoint, sandboxed.outlets(self.doubt)
+                for outlet in self.outlets:
+                    mine.callback(outlet.close)
+                    its.callback(os.close, outlet.writer)
+                    self.fds.append(outlet.writer)
+            args = endpoint(*self.fds), settings, place
             self.process = context.Process(target=serve, args=args, daemon=True)
             self.process.name = self.process.name.replace("Process", "PoolWorker")
             terms = terms_of(self.process)
@@ -75,6 +83,9 @@ class Outfit:
             terms.returns = False
             # A subclass of Pool may make workers that are not daemonic.
             terms.die_with_parent = True
+            if settings.sandbox is not None:
+                self.process.authkey = os.urandom(32)  # the program's own is for its friends
+                terms.environment = settings.sandbox.variables()
             self._mine, self._its = mine.pop_all(), its.pop_all()
         _waiting.add(self)
 

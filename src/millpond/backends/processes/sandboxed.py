@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
+import os
 import struct
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from millpond.errors import ProtocolError
+from millpond.backends.base import Printed
+from millpond.errors import ProtocolError, escape_lines
 from millpond.worker import fixed_codec, frames
 from millpond.worker.frames import Decoder, Frame
 from millpond.worker.untrusted import laundered
@@ -16,6 +19,7 @@ from millpond.worker.untrusted_records import packed
 
 if TYPE_CHECKING:
     from millpond.backends.processes.child import Child
+    from millpond.backends.processes.lookout import Lookout
     from millpond.worker.sandbox import Sandbox
 
 _SPARE: Final = 1 << 20
@@ -30,6 +34,52 @@ _RECORDS: Final = 5_000
 _PER_SECOND: Final = 1_000
 _BYTES: Final = 1 << 10
 """Of a record, that count as another one."""
+
+
+class Outlet:
+    """A pipe that a worker prints to: what comes out of it is shown, escaped, as this program's own."""
+
+    def __init__(self, stream: str, doubt: Doubt) -> None:
+        """``stream``: of ``sys``, ``"stdout"`` or ``"stderr"``. Raises OSError."""
+        self._fd, self.writer = os.pipe()
+        os.set_blocking(self._fd, False)
+        self._stream = stream
+        self._doubt = doubt
+        self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def receive(self) -> Printed | None:
+        """What is there. Raises EOFError when nobody writes any more."""
+        if self._fd < 0:
+            return None
+        try:
+            data = os.read(self._fd, frames.PIECE)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise EOFError
+        if not self._doubt.admits(len(data)):
+            return None
+        return Printed(self._stream, escape_lines(self._decode(data)))
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def outlets(doubt: Doubt) -> tuple[Outlet, Outlet]:
+    """For a worker's standard output and error. Raises OSError, and leaves nothing then."""
+    first = Outlet("stdout", doubt)
+    try:
+        return first, Outlet("stderr", doubt)
+    except OSError:
+        os.close(first.writer)
+        first.close()
+        raise
 
 
 class GuardedDecoder(Decoder):
@@ -56,12 +106,12 @@ class Doubt:
         self._counted = time.monotonic()
         self._told = False
 
-    def admits(self, record: Frame) -> bool:
-        """Whether so much may be logged: handlers are the program's, and take its time."""
+    def admits(self, length: int) -> bool:
+        """Whether a record of so many bytes, or as much text, may be shown: that takes the program's time."""
         now = time.monotonic()
         self._records = min(_RECORDS, self._records + (now - self._counted) * _PER_SECOND)
         self._counted = now
-        cost = 1 + len(record.body) / _BYTES
+        cost = 1 + length / _BYTES
         if self._records < cost:
             return False
         self._records -= cost
@@ -83,6 +133,18 @@ class Doubt:
         return Frame(frames.LOG, 0, 0, 0, 0.0, packed(state))
 
 
+def printed(child: Child, lookout: Lookout) -> list[Printed]:
+    """What it has printed since."""
+    found = []
+    for outlet in child.outlets:
+        try:
+            found.append(outlet.receive())
+        except EOFError:
+            lookout.unwatch(outlet.fileno())
+            outlet.close()
+    return [text for text in found if text is not None]
+
+
 def believed(child: Child, received: Iterable[Frame]) -> list[Frame]:
     """Its frames, made harmless, up to the first that no worker would send: then it is killed."""
     found: list[Frame] = []
@@ -91,7 +153,7 @@ def believed(child: Child, received: Iterable[Frame]) -> list[Frame]:
             if child.broken is not None:
                 break
             _check(child, frame)
-            if frame.kind == frames.LOG and not child.doubt.admits(frame):
+            if frame.kind == frames.LOG and not child.doubt.admits(len(frame.body)):
                 excess = child.doubt.excess(child.process.pid)
                 found += [] if excess is None else [excess]
                 continue

@@ -184,8 +184,8 @@ class _Copy:
         child.wake(self.mask.union(blocked), self.collects)
 
 
-def execute(preload: Sequence[str] | None) -> Birth:
-    """A fresh interpreter that serves, after it has imported ``preload``."""
+def execute(preload: Sequence[str] | None, environment: Mapping[str, str] | None = None) -> Birth:
+    """A fresh interpreter that serves, after it has imported ``preload``; ``environment``: instead of our own."""
     orders = parent_fd = -1
     pair, theirs = socket.socketpair()
     ours = _Kept(fileno=pair.detach())
@@ -195,7 +195,8 @@ def execute(preload: Sequence[str] | None) -> Birth:
         tracker = standard.resource_tracker().getfd()
         orders = preloading.orders(preload, os.getpid(), tracker)
         pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
-        pid = commands.run("serve", orders, [parent_fd, theirs.fileno()], [tracker])
+        fds = [parent_fd, theirs.fileno()]
+        pid = commands.run("serve", orders, fds, [tracker], environment)
         return _watched(pid, ours)
     except BaseException:
         ours.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from millpond.backends.processes.starting import standard
@@ -22,19 +22,40 @@ _CODE = (
 )
 
 
-def run(entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int] = ()) -> int:
-    """Run ``boot.entry(f, *fds)`` in a fresh interpreter, ``f`` reading ``orders``; its pid."""
+def run(
+    entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> int:  # fmt: skip
+    """Run ``boot.entry(f, *fds)`` in a fresh interpreter, ``f`` reading ``orders``; its pid.
+
+    ``environment``: instead of this process's own.
+    """
     if getattr(sys, "frozen", False):
         from millpond.backends.processes.starting import frozen
 
-        return frozen.run(entry, orders, fds, inherited)
+        return frozen.run(entry, orders, fds, inherited, environment)
     numbers = ",".join(["f", *map(str, fds)])
     code = _CODE.format(first=orders, entry=entry, numbers=numbers)
     program: Any = standard.spawn.get_executable()
     flags: list[str] = standard.util._args_from_interpreter_flags()
     command = [program, *flags, "-c", code, "--multiprocessing-fork"]
-    pid: int = standard.util.spawnv_passfds(program, command, sorted({orders, *fds, *inherited}))
-    return pid
+    return execute(program, command, sorted({orders, *fds, *inherited}), environment)
+
+
+def execute(
+    program: Any, command: list[Any], fds: list[int], environment: Mapping[str, str] | None
+) -> int:
+    """Run a program that inherits these descriptors, and 0 to 2; its pid."""
+    if environment is None:
+        pid: int = standard.util.spawnv_passfds(program, command, fds)
+        return pid
+    import subprocess
+
+    child = subprocess.Popen(
+        command, executable=program, env=environment, pass_fds=fds, restore_signals=False
+    )
+    child.returncode = 0  # it is waited for by others
+    return child.pid
 
 
 def again() -> NoReturn:

@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess
 
 from millpond.backends.processes.starting import commands, interruptions, payload
 from millpond.backends.processes.starting.popen import OwnChild, close_all
+from millpond.backends.processes.starting.terms import terms_of
 from millpond.system import ends
 
 
@@ -30,5 +31,6 @@ class SpawnPopen(OwnChild):
             the_child_s.callback(close_all, orders)
             end = self._bind(opening["bound"])
             fds = [parent_fd] if end < 0 else [parent_fd, end]
-            self.pid = commands.run("spawned", orders, fds, packer.fds)
+            environment = terms_of(process_obj).environment
+            self.pid = commands.run("spawned", orders, fds, packer.fds, environment)
         self._watch()

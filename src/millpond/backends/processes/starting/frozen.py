@@ -14,10 +14,10 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from millpond.backends.processes.starting import standard
+from millpond.backends.processes.starting import commands, standard
 from millpond.backends.processes.starting.outcome_file import write_at
 from millpond.system.files import unnamed_file
 
@@ -48,15 +48,18 @@ class _Call:
         return boot.thawed, self._args
 
 
-def run(entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int]) -> int:
+def run(
+    entry: str, orders: int, fds: Sequence[int], inherited: Sequence[int],
+    environment: Mapping[str, str] | None,
+) -> int:  # fmt: skip
     """``commands.run`` in a frozen program."""
     call = unnamed_file("millpond-frozen")
     try:
         write_at(call, pickle.dumps(_Call(entry, call, orders, tuple(fds))), 0)
         command = standard.spawn.get_command_line(tracker_fd=None, pipe_handle=call)
         passed = sorted({call, orders, *fds, *inherited})
-        pid: int = standard.util.spawnv_passfds(standard.spawn.get_executable(), command, passed)
-        return pid
+        program = standard.spawn.get_executable()
+        return commands.execute(program, command, passed, environment)
     finally:
         os.close(call)
 

@@ -98,10 +98,15 @@ class Nursery:
             return cls(births.fork(inherited, first, brood, look), inherited, len(brood))
 
     @classmethod
-    def exec(cls, preload: Sequence[str] | None = None) -> Nursery:
-        """A fresh interpreter; it imports ``preload``, by default what this process has."""
+    def exec(
+        cls, preload: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+    ) -> Nursery:
+        """A fresh interpreter; it imports ``preload``, by default what this process has.
+
+        ``environment``: all that it has in its environment; by default what this process has.
+        """
         with held():
-            return cls(births.execute(preload), None)
+            return cls(births.execute(preload, environment), None)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # a process that is sent to a child does not take its server along

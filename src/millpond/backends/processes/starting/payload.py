@@ -66,6 +66,8 @@ class Packer:
         data = standard.spawn.get_preparation_data(self.process_obj.name)
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
+        if terms_of(self.process_obj).environment is not None:
+            data.pop("authkey", None)
         main = main_module.source() if method != "fork" else None
         opening = self._opening()
         opening["tracker"] = self.duplicate_for_child(standard.resource_tracker().getfd())

@@ -44,7 +44,7 @@ class ServedPopen(Popen):
             opening, pickled = packer.for_copy(server.names)
         else:
             opening, pickled = packer.for_fresh(self.method)
-            opening["surroundings"] = surroundings.take()
+            opening["surroundings"] = surroundings.take(terms_of(process_obj).environment)
             opening["stdio"] = [
                 packer.duplicate_for_child(fd) if _is_open(fd) else None for fd in (0, 1, 2)
             ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Mapping
 from typing import Any
 
 from millpond.backends.processes.starting import interruptions
@@ -15,10 +16,13 @@ from millpond.backends.processes.starting import interruptions
 _LIMITS = [number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
 
 
-def take() -> dict[str, Any]:
-    """This process's surroundings, and the calling thread's signal mask."""
+def take(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """This process's surroundings, and the calling thread's signal mask; ``environment``: instead of its own."""
+    environ = dict(os.environb)
+    if environment is not None:
+        environ = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
     return {
-        "environ": dict(os.environb),
+        "environ": environ,
         "umask": _umask(),
         "mask": set(map(int, interruptions.mask())),
         "affinity": os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None,

@@ -29,6 +29,8 @@ class Terms:
     """Modules that were being imported when its pool was made."""
     place: Place | None = None
     """What the child sees to before anything of the user's is loaded."""
+    environment: dict[str, str] | None = None
+    """All that a child which is no copy of its parent has in its environment; None: what its parent has."""
     server: Nursery | None = None
     """What is to fork this process, other than its start method says; set before ``start()``."""
 

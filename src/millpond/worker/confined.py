@@ -1,0 +1,84 @@
+"""What a worker in a sandbox has open: its channel, its slate, and two pipes for what it prints.
+
+    0   /dev/null        1   a pipe to the program        2   another
+
+The program's terminal and files are not there: who has a terminal open can read what is typed, and change its
+modes. Rule: whatever else is open as the worker starts is replaced by /dev/null and not closed, since Python
+objects that were copied from the program, or made as modules were loaded, may own the number.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing import process
+from typing import Any
+
+from millpond.worker import environment
+from millpond.worker.channel import Endpoint, WorkerChannel, private
+from millpond.worker.sandbox import Sandbox
+from millpond.worker.slate import Slate
+
+_MOST: int = 1 << 16
+"""Descriptors that are looked for where there is no /proc to list them."""
+
+
+class ConfinedEndpoint(Endpoint):
+    """What a worker in a sandbox is given: its end of the channel, its slate, and where it prints to."""
+
+    def open(self) -> tuple[WorkerChannel, Slate, int]:
+        """In the worker: take the descriptors over, and let go of all others."""
+        fd, page, *pipes = map(private, self.fds)
+        _keep_only(fd, page, pipes)
+        return WorkerChannel(fd), Slate(page), page
+
+
+def confine(orders: Sandbox) -> None:
+    """In a worker that begins: the environment, and streams that do not keep what was printed to themselves."""
+    environment.reduce(environment.kept(orders.environment))
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        except (AttributeError, ValueError, OSError):
+            pass  # there is none, or it is the program's own
+
+
+def _keep_only(fd: int, page: int, pipes: list[int]) -> None:
+    _let_go_of_tracker()
+    null = private(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+    os.dup2(null, 0)
+    for number, pipe in enumerate(pipes, 1):
+        os.dup2(pipe, number)
+    parent: Any = process.parent_process()
+    # Readable once the parent has ended, as that is: the pipe has nobody then who reads from it.
+    sentinel = getattr(parent, "_sentinel", None)
+    for other in _opened() - {0, 1, 2, fd, page, null, *pipes}:
+        os.dup2(2 if other == sentinel else null, other, inheritable=False)
+    for other in {null, *pipes}:
+        os.close(other)
+
+
+def _let_go_of_tracker() -> None:
+    """The resource tracker removes, unrestricted, whatever name it is told of."""
+    module: Any = sys.modules.get("multiprocessing.resource_tracker")
+    if module is not None:
+        tracker = module._resource_tracker
+        own, tracker._fd = tracker._fd, None
+        if own is not None:
+            os.close(own)
+
+
+def _opened() -> set[int]:
+    try:
+        listed = set(map(int, os.listdir("/proc/self/fd")))
+    except OSError:
+        listed = set(range(min(os.sysconf("SC_OPEN_MAX"), _MOST)))
+    return set(filter(_is_open, listed))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
