@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 
-from millpond.backends.base import Printed
 from millpond.interrupts import Allowed
 from millpond.report import report
 from millpond.worker import records
 from millpond.worker.diverting import Levels
 from millpond.worker.frames import Buffer
+from millpond.worker.printed import Printed
 
 
 def levels() -> Levels:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from millpond.core.commands import Span
 from millpond.core.events import Event, WorkerId
 from millpond.worker.frames import Buffer
+from millpond.worker.printed import Printed
 
 
 class Work(Protocol):
@@ -29,13 +30,6 @@ class Work(Protocol):
     def arguments(self, start: int, stop: int) -> Sequence[Any]: ...
     def place(self, index: int) -> int: ...  # in the call
     def refuse(self, index: int, error: BaseException) -> None: ...
-
-
-class Printed(NamedTuple):
-    """What a worker printed that has none of the program's streams, safe for a terminal."""
-
-    stream: str  # of ``sys``
-    text: str
 
 
 class Logged(NamedTuple):

@@ -12,12 +12,18 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing import process
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millpond.worker import environment
+from millpond.worker.bounded_answers import BoundedAnswers
 from millpond.worker.channel import Endpoint, WorkerChannel, private
-from millpond.worker.sandbox import Sandbox
 from millpond.worker.slate import Slate
+from millpond.worker.untrusted_records import pack_record
+
+if TYPE_CHECKING:
+    from millpond.worker.diverting import Pack
+    from millpond.worker.loop import Settings
+    from millpond.worker.place import Place
 
 _MOST: int = 1 << 16
 """Descriptors that are looked for where there is no /proc to list them."""
@@ -33,14 +39,17 @@ class ConfinedEndpoint(Endpoint):
         return WorkerChannel(fd), Slate(page), page
 
 
-def confine(orders: Sandbox) -> None:
-    """In a worker that begins: the environment, and streams that do not keep what was printed to themselves."""
-    environment.reduce(environment.kept(orders.environment))
+def begin(settings: Settings, own: Place) -> tuple[Settings, Pack]:
+    """In a worker that begins: take the program's variables out of its environment, and let what is printed be
+    sent line by line. What it has of settings from now on, and what packs a log record."""
+    assert settings.sandbox is not None
+    environment.reduce(environment.kept(settings.sandbox.environment))
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         except (AttributeError, ValueError, OSError):
             pass  # there is none, or it is the program's own
+    return settings._replace(place=own, answers=BoundedAnswers), pack_record
 
 
 def _keep_only(fd: int, page: int, pipes: list[int]) -> None:

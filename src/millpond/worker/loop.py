@@ -65,6 +65,7 @@ class Settings(NamedTuple):
     at_most_once: bool = False
     levels: diverting.Levels | None = None
     sandbox: Sandbox | None = None
+    answers: type[Answers] = Answers  # what gathers them
     place: place.Place = place.Place({})  # whose limit of threads has to wait for the sandbox
     half_imported: tuple[str, ...] = ()
     """Modules that were being imported when the pool was made; a worker that is no copy imports them so far."""
@@ -77,15 +78,6 @@ class Settings(NamedTuple):
         from millpond.worker import untrusted
 
         return untrusted
-
-    @property
-    def answers(self) -> type[Answers]:
-        """How they are gathered."""
-        if self.sandbox is None:
-            return Answers
-        from millpond.worker.bounded_answers import BoundedAnswers
-
-        return BoundedAnswers
 
 
 class Worker:
@@ -391,11 +383,9 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
     last_words.keep(slate, page)
     pack = None
     if settings.sandbox is not None:
-        from millpond.worker import confined, untrusted_records
+        from millpond.worker import confined
 
-        confined.confine(settings.sandbox)
-        pack = untrusted_records.pack_record
-        settings = settings._replace(place=own)
+        settings, pack = confined.begin(settings, own)
     diverting.divert(channel, settings.levels, pack)
     try:
         worker = Worker(channel, slate, settings)

@@ -48,7 +48,8 @@ class ProcessBackend:
     """Workers are processes of ``context``; ``server`` starts them where it is not None.
 
     ``places``: one for each worker; one that replaces another takes its place. ``outfits``: of the first workers,
-    where those are being started already, by a server that is this backend's alone. ``packing``: what encodes.
+    where those are being started already, by a server that is this backend's alone, as it is where workers are in
+    a sandbox. ``packing``: what encodes.
     """
 
     def __init__(

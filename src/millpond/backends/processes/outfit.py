@@ -8,7 +8,7 @@ import signal
 import socket
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from millpond.backends.processes import arena
 from millpond.backends.processes.starting.births import Look, Unborn
@@ -21,6 +21,9 @@ from millpond.worker.loop import Settings, serve
 from millpond.worker.place import Place, without_threads
 from millpond.worker.segments import open_file
 from millpond.worker.slate import SIZE, Slate
+
+if TYPE_CHECKING:
+    from millpond.worker.sandbox import Sandbox
 
 _QUIET: Final = frozenset({signal.SIGINT})
 """Blocked in a worker until it has its own handler, so that no Ctrl-C shows its start's traceback."""
@@ -49,45 +52,57 @@ class Outfit:
             mine.callback(self.slate.close)
             self.arena, self.lent = -1, lent
             self.fds = [end.fileno(), page]
-            self.outlets: Any = ()  # of what it prints, if it is in a sandbox
-            if settings.sandbox is None:
-                self.arena = open_file()
-                mine.callback(os.close, self.arena)
-                for file in (
-                    self.arena,
-                    lent.fd,
-                ):  # a copy of this process closes what is this one's
-                    self.fds.append(os.dup(file))
-                    its.callback(os.close, self.fds[-1])
-            endpoint: Any = Endpoint
             self.decoder = Decoder()
+            self.outlets: Any = ()  # of what it prints, if it is in a sandbox
             self.doubt: Any = None  # what judges what it sends, if it is in a sandbox
-            if settings.sandbox is not None:
-                from millpond.backends.processes import sandboxed
-                from millpond.worker.confined import ConfinedEndpoint
-
-                self.doubt = sandboxed.Doubt(settings.sandbox)
-                self.decoder = sandboxed.GuardedDecoder(self.doubt.largest)
-                endpoint, self.outlets = ConfinedEndpoint, sandboxed.outlets(self.doubt)
-                for outlet in self.outlets:
-                    mine.callback(outlet.close)
-                    its.callback(os.close, outlet.writer)
-                    self.fds.append(outlet.writer)
+            if settings.sandbox is None:
+                endpoint = self._share(mine, its)
+            else:
+                endpoint = self._confine(settings.sandbox, mine, its)
             args = endpoint(*self.fds), settings, place
             self.process = context.Process(target=serve, args=args, daemon=True)
             self.process.name = self.process.name.replace("Process", "PoolWorker")
-            terms = terms_of(self.process)
-            terms.blocked = _QUIET
-            terms.place = place if settings.sandbox is None else without_threads(place)
-            terms.half_imported = settings.half_imported
-            terms.returns = False
-            # A subclass of Pool may make workers that are not daemonic.
-            terms.die_with_parent = True
-            if settings.sandbox is not None:
-                self.process.authkey = os.urandom(32)  # the program's own is for its friends
-                terms.environment = settings.sandbox.variables()
+            self._set_terms(settings, place)
             self._mine, self._its = mine.pop_all(), its.pop_all()
         _waiting.add(self)
+
+    def _share(self, mine: contextlib.ExitStack, its: contextlib.ExitStack) -> type[Endpoint]:
+        """What somebody who is trusted gets beside its channel: files of the arena."""
+        self.arena = open_file()
+        mine.callback(os.close, self.arena)
+        for file in (self.arena, self.lent.fd):  # a copy of this process closes what is this one's
+            self.fds.append(os.dup(file))
+            its.callback(os.close, self.fds[-1])
+        return Endpoint
+
+    def _confine(
+        self, orders: Sandbox, mine: contextlib.ExitStack, its: contextlib.ExitStack
+    ) -> type[Endpoint]:
+        """What somebody who is not gets: pipes to print to."""
+        from millpond.backends.processes import sandboxed
+        from millpond.worker.confined import ConfinedEndpoint
+
+        self.doubt = sandboxed.Doubt(orders)
+        self.decoder = sandboxed.GuardedDecoder(self.doubt.largest)
+        self.outlets = sandboxed.outlets(self.doubt)
+        for outlet in self.outlets:
+            mine.callback(outlet.close)
+            its.callback(os.close, outlet.writer)
+            self.fds.append(outlet.writer)
+        return ConfinedEndpoint
+
+    def _set_terms(self, settings: Settings, place: Place) -> None:
+        terms = terms_of(self.process)
+        terms.blocked = _QUIET
+        terms.place = place
+        terms.half_imported = settings.half_imported
+        terms.returns = False
+        # A subclass of Pool may make workers that are not daemonic.
+        terms.die_with_parent = True
+        if settings.sandbox is not None:
+            terms.place = without_threads(place)
+            terms.environment = settings.sandbox.variables()
+            self.process.authkey = os.urandom(32)  # the program's own is for its friends
 
     def start(self, server: Nursery | None) -> None:
         """Start the process. Raises OSError, and leaves nothing then."""

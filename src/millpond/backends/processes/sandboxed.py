@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from millpond.backends.base import Printed
 from millpond.errors import ProtocolError, escape_lines
 from millpond.worker import fixed_codec, frames
 from millpond.worker.frames import Decoder, Frame
+from millpond.worker.printed import Printed
 from millpond.worker.untrusted import laundered
 from millpond.worker.untrusted_records import packed
 

@@ -1,7 +1,7 @@
 """By which way a pool's worker processes are started, and why.
 
     a method was asked for, or the default is not fork    that one
-    the default is fork    in a sandbox                   the fork server: nothing is copied
+    the default is fork    in a sandbox                   a fork server of its own: nothing is copied
                            no other threads, or at rest   fork
                            another may hold a lock        the fork server, with one warning a program
 
@@ -45,12 +45,13 @@ def choose(start: Start, settings: Settings, places: Sequence[Place]) -> Way:
     reason = "asked for" if start.asked else "the default"
     if start.method != "fork" or not start.ours:
         importable = main_module.importable_by(start.method)
-        return Way(start.context, start.method, reason, importable)
+        server = _server(settings) if start.ours and start.method == "forkserver" else None
+        return Way(start.context, start.method, reason, importable, server)
     if not start.asked:
         if settings.sandbox is not None:
             if _can_travel(settings):
                 copied = "what this program has in memory and has open into the sandbox"
-                return _by_value(start, f"a fork would copy {copied}")
+                return _by_value(start, f"a fork would copy {copied}", _server(settings))
         elif bystanders.present():
             return _beside_other_threads(start, settings, places)
     return _fork(start, settings, places, reason)
@@ -81,9 +82,16 @@ def _beside_other_threads(start: Start, settings: Settings, places: Sequence[Pla
     return _by_value(start, reason)
 
 
-def _by_value(start: Start, reason: str) -> Way:
+def _by_value(start: Start, reason: str, server: nursery.Nursery | None = None) -> Way:
     """The fork server, whose children do not import the main module: what that defines is sent."""
-    return Way(start.context, "forkserver", reason, False, nursery.fork_server())
+    return Way(start.context, "forkserver", reason, False, server or nursery.fork_server())
+
+
+def _server(settings: Settings) -> nursery.Nursery | None:
+    """For workers in a sandbox, a fork server of this pool alone: it has none of the program's variables."""
+    if settings.sandbox is None:
+        return None
+    return nursery.Nursery.exec(environment=settings.sandbox.variables())
 
 
 def _can_travel(settings: Settings) -> bool:
