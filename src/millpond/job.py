@@ -50,6 +50,9 @@ class Job:
     settled = 0  # tasks that have ended
     failed = 0  # of these, with an error
     apart = False
+    renewal = (
+        0  # multiprocessing's chunk, where the function may keep state within it, and not beyond
+    )
     reordered = False  # tasks do not run in the order of the call
     retried = 0  # runs that were not the last of their task
 

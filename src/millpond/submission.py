@@ -104,7 +104,9 @@ class Submission:
     def new_stream(self, func: Any, options: Options = NONE) -> CallStream:
         """A stream for calls of this function."""
         func, name = self._prepared(func, options), name_of(func)
-        stream = CallStream(self.packing.function(func), name)
+        packed = self.packing.function(func)
+        stream = CallStream(packed, name)
+        stream.renewal = int(self.packing.renews(func, packed))
         self._set_up(stream, func, options)
         return stream
 
@@ -139,9 +141,12 @@ class Submission:
         name = name_of(func)
         func = self._prepared(func, options)
         grain = chunksize or -(-len(inputs) // (4 * self._workers)) or 1
-        unit = grain if chunksize or self._recycling else 1
+        packed = self.packing.function(func)
+        renewed = self.packing.renews(func, packed)
+        unit = grain if chunksize or self._recycling or renewed else 1
         kind = MapJob if options.cost is None else partial(ReorderedJob, cost=options.cost)
-        job = kind(self.packing.function(func), name, style, inputs, grain, unit)
+        job = kind(packed, name, style, inputs, grain, unit)
+        job.renewal = grain * renewed
         self._set_up(job, func, options)
         job.receiver = held(result, any(each is not None for each in callbacks))
         result._job = job
@@ -169,7 +174,9 @@ class Submission:
         options = self._options(given)
         name = name_of(func)
         func = self._prepared(func, options)
-        job = StreamJob(self.packing.function(func), name, MAP, chunksize or 1, ordered)
+        packed = self.packing.function(func)
+        job = StreamJob(packed, name, MAP, chunksize or 1, ordered)
+        job.renewal = job.grain * self.packing.renews(func, packed)
         self._set_up(job, func, options)
         if buffersize is not None:
             job.fixed_bound = max(buffersize, job.unit)

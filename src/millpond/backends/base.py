@@ -23,6 +23,7 @@ class Work(Protocol):
     id: int
     style: int
     slice: int  # how many of its tasks may run as one
+    renewal: int  # tasks for which one copy of its function serves, that may not be parted; 0: all
     function: Any  # as it was packed
     apart: bool  # each argument has a pickle of its own
     reordered: bool  # its tasks do not run in the order of the call
@@ -69,6 +70,9 @@ class Packing(Protocol):
     def function(self, function: Any) -> Any: ...
     def argument(self, style: int, argument: Any, function: Any = None) -> Any: ...
     def keeps(self, function: Any) -> bool: ...  # packed once, it stays good
+    def renews(
+        self, function: Any, packed: Any
+    ) -> bool: ...  # it may keep state: see ``Work.renewal``
     def by_value(self, function: Any) -> Any: ...  # for a worker that cannot import it
 
 

@@ -27,6 +27,9 @@ class LocalPacking:
     def argument(self, style: int, argument: Any, function: Any = None) -> Any:
         return argument
 
+    def renews(self, function: Any, packed: Any) -> bool:
+        return False  # threads share their objects, as multiprocessing's do
+
     def by_value(self, function: Any) -> Any:
         return function
 

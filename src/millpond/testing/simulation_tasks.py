@@ -133,6 +133,8 @@ class SimulatedJob:
     apart = False
     reordered = False
 
+    renewal = 0
+
     def place(self, index: int) -> int:
         return index
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from millpond.worker import segments
+from millpond.worker import pages, segments
 from millpond.worker.lender import ALL
 from millpond.worker.lending import address_of
 from millpond.worker.segments import Segment
@@ -18,6 +19,10 @@ _LINUX: Final = sys.platform.startswith("linux")
 _DONTNEED: int | None = getattr(mmap, "MADV_DONTNEED", None) if _LINUX else None
 """What makes a private mapping show the file again; where it does not, each segment is mapped anew."""
 _REMOVE: int | None = getattr(mmap, "MADV_REMOVE", None)
+
+
+_LOOKED_AT: Final = 80e9
+"""Bytes of mapped pages of which it takes a second to see whether they were written to, about."""
 
 
 @final
@@ -82,10 +87,14 @@ class Borrower:
         self.give_back(segment)
         return copy
 
+    def map_alone(self, segment: Segment) -> Mapped:
+        """A mapping of a segment alone, which shows it as it came. Raises what ``mmap`` raises."""
+        return Mapped(self.fd, segment.at, segment.pages, False)
+
     def _mapped(self, segment: Segment) -> Mapped:
         if _DONTNEED is None or segment.at in self._taken:
             # The same bytes again, for another who may write to his: a mapping of its own.
-            return Mapped(self.fd, segment.at, segment.pages, False)
+            return self.map_alone(segment)
         mapped = self._extents.get(segment.extent)
         if mapped is None:
             mapped = Mapped(self.fd, segment.extent, segment.span, self._giving)
@@ -153,17 +162,14 @@ class Borrower:
             os.close(fd)
 
 
-@final
-class Claim:
-    """A segment that is seen here, until its last view dies."""
+class Seen:
+    """A segment that is seen here, by a mapping that may be its own."""
 
-    __slots__ = ("_borrower", "_forks", "_mapped", "_segment")
+    __slots__ = ("__weakref__", "_mapped", "_segment")
 
-    def __init__(self, borrower: Borrower, mapped: Mapped, segment: Segment) -> None:
-        self._borrower = borrower
+    def __init__(self, mapped: Mapped, segment: Segment) -> None:
         self._mapped = mapped
         self._segment = segment
-        self._forks = segments.forks
 
     def __len__(self) -> int:
         return self._segment.size
@@ -186,6 +192,41 @@ class Claim:
     @property
     def _offset(self) -> int:
         return self._segment.at + self._segment.skip - self._mapped.start
+
+
+@final
+class Claim(Seen):
+    """One that is the reader's until its last view dies."""
+
+    __slots__ = ("_alone", "_borrower", "_forks", "_user")
+
+    def __init__(self, borrower: Borrower, mapped: Mapped, segment: Segment) -> None:
+        super().__init__(mapped, segment)
+        self._borrower = borrower
+        self._forks = segments.forks
+        self._alone: Mapped | None = None  # by which ``again`` was seen last
+        self._user: Callable[[], Seen | None] = _nobody
+
+    def again(self, seconds: float) -> Seen | bytearray:
+        """The same bytes as they came, for another who may write to his.
+
+        A mapping that was used before has its pages in place, which is much faster; it serves again if nobody
+        sees it any more, nothing was written to it, and its use, of so many ``seconds``, took longer than to look.
+        """
+        numpy, mapped = sys.modules.get("numpy"), self._alone
+        looking = self._segment.pages / _LOOKED_AT
+        if (
+            mapped is None or self._user() is not None or numpy is None or seconds < looking
+            or not pages.are_as_they_came(mapped.address_by(numpy), self._segment.pages, numpy)
+        ):  # fmt: skip
+            try:
+                mapped = self._alone = self._borrower.map_alone(self._segment)
+            except (OSError, ValueError, MemoryError):
+                self._alone = None
+                return self._borrower.copied(self._segment)
+        seen = Seen(mapped, self._segment)
+        self._user = weakref.ref(seen)
+        return seen
 
     def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
         if not _over():  # then modules may have been cleared, and all memory is given back anyway
@@ -217,5 +258,14 @@ class Unseen:
             size = self._segment.size
         raise MemoryError(f"no memory in this process for the {size} bytes that another has sent")
 
-    def __del__(self) -> None:
-        self._borrower.give_back(self._segment)
+    def again(self, _: float) -> bytearray:
+        """The same, which is another copy."""
+        return self.export()
+
+    def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not _over():
+            self._borrower.give_back(self._segment)
+
+
+def _nobody() -> None:
+    """It has not been seen again."""

@@ -44,6 +44,7 @@ class Part(NamedTuple):
     function: Buffer | Parcel | None  # encoded; None where the worker has it
     plain: Sequence[Any] | None
     blobs: Sequence[Buffer | Parcel | None] | None  # None: this one could not be encoded
+    renewal: int = 0  # tasks after which the function is made anew; 0: never
 
     @property
     def tasks(self) -> int:
@@ -65,7 +66,8 @@ def encode_chunk(parts: Iterable[Part], parcels: list[Parcel] | None = None) -> 
         lengths: Sequence[int | Entry] | None = None
         if part.blobs is not None:
             lengths = _lay(part.blobs, blobs, parcels)
-        index.append((part.job, part.style, part.first, part.slice, size, part.plain, lengths))
+        head = part.job, part.style, part.first, part.slice, part.renewal
+        index.append((*head, size, part.plain, lengths))
     return pack(encode_together(index), blobs)
 
 
@@ -74,7 +76,7 @@ def decode_chunk(body: Buffer) -> list[Part]:
     index, rest = unpack(body)
     parts = []
     at = 0
-    for job, style, first, slice_, size, plain, lengths in index:
+    for job, style, first, slice_, renewal, size, plain, lengths in index:
         function, at = (None, at) if size == -1 else _cut(rest, at, size)
         blobs: list[Any] | None = None
         if type(lengths) is tuple:
@@ -87,7 +89,7 @@ def decode_chunk(body: Buffer) -> list[Part]:
                 else:
                     blobs.append(rest[at : at + length])
                     at += length
-        parts.append(Part(job, style, first, slice_, function, plain, blobs))
+        parts.append(Part(job, style, first, slice_, function, plain, blobs, renewal))
     return parts
 
 

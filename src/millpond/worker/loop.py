@@ -31,6 +31,7 @@ from millpond.worker.outcome import (
     may_stand,
 )
 from millpond.worker.raised import add_note, set_trace
+from millpond.worker.renewal import Renewed
 from millpond.worker.slate import (
     DECODING,
     ENCODING,
@@ -131,21 +132,48 @@ class Worker:
         page[TIME] = monotonic_ns()
         page[WORD] = word(frame.seq, min(frame.count, MOST), DECODING)
         for part in parts or decode_chunk(frame.body):
-            count = part.tasks
-            stop = self._seq + count
+            stop = self._seq + part.tasks
             function = self._function(part)
-            if type(function) is Sealed:
-                self.answers.repeat(function, count)
-                self._seq = stop
-            elif type(function) is Conducted:
-                self._run_conducted(function, part)
-            elif part.plain is not None and part.slice > 1 and not self._settings.at_most_once:
-                self._run_slices(function, part)
+            if type(function) is Renewed:
+                self._run_renewed(function, part)
             else:
-                self._run_each(function, part)
+                self._run_part(function, part)
             self.answers.flush(self._seq)
             self._seq = stop
         page[WORD] = word(self._seq, 0, IDLE)
+
+    def _run_part(self, function: Any, part: Part) -> None:
+        if type(function) is Sealed:
+            self.answers.repeat(function, part.tasks)
+            self._seq += part.tasks
+        elif type(function) is Conducted:
+            self._run_conducted(function, part)
+        elif part.plain is not None and part.slice > 1 and not self._settings.at_most_once:
+            self._run_slices(function, part)
+        else:
+            self._run_each(function, part)
+
+    def _run_renewed(self, renewed: Renewed, part: Part) -> None:
+        """Run the tasks of a part, each of multiprocessing's chunks with a copy of the function."""
+        if renewed.alone:
+            self._run_each(renewed.call, part, skip=3)
+            return
+        page = self._page
+        for piece in renewed.pieces(part):
+            stop = self._seq + piece.tasks
+            begin = page[TIME] = monotonic_ns()
+            page[WORD] = word(self._seq, min(piece.tasks, MOST), DECODING)
+            if self._recalled():
+                return
+            try:
+                function = renewed.take()
+            except BaseException as exception:
+                function = self._wire.seal_missing(exception)
+            self.answers.pace(monotonic_ns() - begin, self._seq)
+            self._run_part(function, piece)
+            if self._seq < stop:
+                return  # the rest was taken back
+            function = None  # the next copy may have its memory
 
     def _run_call(self, frame: frames.Frame) -> None:
         """The straight line for one call of a function that is here: its job's number is in ``count``."""
@@ -181,7 +209,11 @@ class Worker:
         """The part's function, or the sealed error that loading it raised."""
         if part.function is not None:
             try:
-                self._functions[part.job] = decode_argument(part.function)
+                self._functions[part.job] = (
+                    Renewed(part.function, part.renewal)
+                    if part.renewal
+                    else decode_argument(part.function)
+                )
             except BaseException as exception:
                 self._functions[part.job] = self._wire.seal_missing(exception)
         return self._functions[part.job]
@@ -363,7 +395,7 @@ def _star(function: Any, item: Any) -> Any:
 _CALLS: Final = {CALL: _apply, MAP: _map, STAR: _star}
 
 _LETTING_GO: Final = frozenset({frames.FORGET, frames.RELEASED})
-_INDIRECT: Final = frozenset({Conducted, Sealed})
+_INDIRECT: Final = frozenset({Conducted, Renewed, Sealed})
 """Types of what is kept as a job's function and cannot simply be called."""
 
 

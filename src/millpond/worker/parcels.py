@@ -122,6 +122,17 @@ class Parcel:
         """What was pickled; its buffers are those of the parcel, and no copies."""
         return _load(*self.parts)
 
+    def kept(self) -> Parcel:
+        """The same to be kept: a view of a frame would keep all of it."""
+        return Parcel([bytes(part) if isinstance(part, Buffer) else part for part in self.parts])
+
+    def load_again(self, seconds: float) -> Any:
+        """What was pickled, once more, with buffers of its own; those given before were used so many seconds."""
+        body, *buffers = self.parts
+        data = body if isinstance(body, Buffer) else body.view()
+        again = (_exported(b if isinstance(b, Buffer) else b.again(seconds)) for b in buffers)
+        return pickle.loads(data, buffers=again)
+
     def unload(self) -> Any:
         """The same, once: the parcel keeps nothing."""
         parts, self.parts = self.parts, ()

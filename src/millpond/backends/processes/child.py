@@ -7,15 +7,16 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
-from millpond.backends.base import WorkerInfo
+from millpond.backends.base import Work, WorkerInfo
 from millpond.backends.processes.channel import ParentChannel
 from millpond.backends.processes.ending import signal_process
 from millpond.backends.processes.lookout import Lookout
 from millpond.backends.processes.outfit import Outfit
+from millpond.core.commands import Span
 from millpond.core.events import WorkerId
 from millpond.errors import ProtocolError
 from millpond.worker import frames
@@ -29,6 +30,15 @@ _BLOCK = 512
 """Bytes of what a file's blocks are counted in."""
 _STOPPING = 0.02
 """Seconds that a process may take to stop; one that waits for a disk may not stop at once."""
+
+
+class _Whole(NamedTuple):
+    """Tasks of a job in a worker's hands, of which so many make a chunk that may not be parted."""
+
+    seq: int
+    stop: int
+    first: int  # index in the job
+    size: int
 
 
 class Child:
@@ -57,6 +67,7 @@ class Child:
         self.writing = False  # its outbox waits for room
         self.next_seq = 0  # the number that the next task sent to it will have
         self.known: set[int] = set()  # jobs whose function it has
+        self._whole: deque[_Whole] = deque()  # what it was sent of chunks that may not be parted
         # Jobs whose function it need not keep, and places of results that nobody here sees any more.
         self._stale: deque[int | Released] = deque()
         self.arena = Borrower(outfit.arena, self._stale, giving=True)
@@ -92,6 +103,23 @@ class Child:
             else:
                 buffers += frames.encode(frames.RELEASED, seq=stale.number, flags=stale.empty)
         return buffers
+
+    def keep_whole(self, work: Sequence[tuple[Work, Span]], seq: int) -> None:
+        """It is sent these tasks, the first with this number; some may be parted only where chunks begin."""
+        for job, (_, start, stop) in work:
+            if job.renewal > 1 and not job.reordered:
+                self._whole.append(_Whole(seq, seq + stop - start, start, job.renewal))
+            seq += stop - start
+
+    def unparted(self, seq: int) -> int:
+        """The number, or that of the next task behind it before which what it holds may be parted."""
+        whole = self._whole
+        while whole and whole[0].stop <= self.answered:
+            whole.popleft()
+        for first, stop, index, size in whole:
+            if first < seq < stop:
+                return min(seq + -(index + seq - first) % size, stop)
+        return seq
 
     def borrow(self, loans: list[Loan]) -> None:
         """It is sent what these hold."""

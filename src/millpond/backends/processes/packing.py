@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from millpond.backends.base import Work
+from millpond.backends.processes.state import is_reference, may_keep_state
 from millpond.core.commands import Span
 from millpond.worker.codec import (
     CALL,
@@ -67,6 +68,9 @@ class ProcessPacking:
         except Exception as refusal:
             raise _explaining().function(refusal, function, self._dump) from None
 
+    def renews(self, function: Any, packed: Any) -> bool:
+        return may_keep_state(function) and not is_reference(packed)
+
     def by_value(self, function: Any) -> bytes | Parcel:
         try:
             return encode_by_value(function, self._put)
@@ -125,7 +129,7 @@ class ProcessPacking:
             known.add(job.id)
             function = job.function
         first = job.place(span.start) if job.reordered else span.start
-        return Part(job.id, job.style, first, job.slice, function, plain, blobs)
+        return Part(job.id, job.style, first, job.slice, function, plain, blobs, job.renewal)
 
     def _taken_apart(self, job: Work, part: Part) -> Part:
         """The part with a pickle for each argument, unless all are as plain as can be."""
