@@ -56,6 +56,39 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     yield from _pair(giving=False)
 
 
+def test_the_same_bytes_again_are_as_they_came_whoever_wrote_to_them(pair: Pair) -> None:
+    claim = pair.claim(pair.lend(b"abcd" * MIB))
+    address = []
+    for _ in range(4):
+        again = np.asarray(claim.again(9.0))
+        assert bytes(again[:4]) == b"abcd"
+        address.append(again.__array_interface__["data"][0])
+        other = np.asarray(claim.again(9.0))
+        other[:4] = 0
+        assert bytes(again[:4]) == b"abcd", "two at a time do not see one another"
+        del again, other
+    del claim
+    assert len(pair.released) == 1
+
+
+def test_a_mapping_serves_again_unless_it_was_written_to(pair: Pair) -> None:
+    claim = pair.claim(pair.lend(b"abcd" * MIB))
+    first: Any = claim.again(9.0)
+    mapped = first._mapped
+    np.asarray(first).sum()
+    del first
+    second: Any = claim.again(9.0)
+    assert second._mapped is mapped
+    np.asarray(second)[MIB] = 0
+    del second
+    third: Any = claim.again(9.0)
+    assert third._mapped is not mapped
+    mapped = third._mapped
+    del third
+    fourth: Any = claim.again(0.0)
+    assert fourth._mapped is not mapped, "to look would take longer than it was used"
+
+
 @pytest.fixture
 def giving() -> Iterator[Pair]:
     for pair in _pair(giving=True):

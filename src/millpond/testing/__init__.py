@@ -37,8 +37,9 @@ __all__ = [
 ]
 
 _WITH_ASSERTIONS = [
-    "calls", "callbacks", "concurrency", "coroutines", "deaths", "endings", "failures", "isolation", "lazy",
-    "lifecycle", "limits", "options", "programs", "recycling", "results", "suite", "surroundings",
+    "calls", "callbacks", "concurrency", "coroutines", "deaths", "defiance", "endings", "failures", "isolation",
+    "lazy", "lifecycle", "limits", "options", "programs", "recycling", "results", "states", "suite",
+    "surroundings",
 ]  # fmt: skip
 
 

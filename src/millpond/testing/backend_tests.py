@@ -35,6 +35,7 @@ from millpond.testing.private_names import PrivateCountTests, PrivateNameTests
 from millpond.testing.programs import ProgramTests
 from millpond.testing.recycling import InitializerTests, RecyclingTests
 from millpond.testing.results import PendingResultTests, ResultTests
+from millpond.testing.states import StateTests
 from millpond.testing.surroundings import SurroundingsTests
 
 
@@ -54,7 +55,7 @@ class ConcurrentBackendTests(
 
 
 class IsolatedBackendTests(
-    ConcurrentBackendTests, TravelTests, MixedTravelTests, LargeDataTests
+    ConcurrentBackendTests, TravelTests, MixedTravelTests, LargeDataTests, StateTests
 ):  # fmt: skip
     """For backends whose tasks run in other processes."""
 

@@ -110,7 +110,7 @@ class ProcessBackend:
                 self.packing.large.add(job.id)  # from now on none of them is tried here
         body, loans = self.packing.chunk(child.known, work)
         count = sum(span.stop - span.start for _, span in work)
-        child.keep_whole(work, seq)
+        child.whole.sent(work, seq)
         child.next_seq = seq + count
         frame = frames.encode(frames.CHUNK, body, count=count, seq=seq)
         child.write(self._lookout, [*child.stale(), *frame])
@@ -170,7 +170,7 @@ class ProcessBackend:
         child.recalls += 1
         with child.stopped() as stopped:
             first, stop, phase, began = child.slate.now()
-            seq = child.unparted(min(child.slate.unbegun(), child.next_seq))
+            seq = child.whole.boundary(min(child.slate.unbegun(), child.next_seq), child.answered)
             elapsed = 0.0 if phase == IDLE else (self._now() - began) / 1e9
             if phase == DECODING:  # no task's own time yet
                 elapsed -= _LOADING

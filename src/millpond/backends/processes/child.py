@@ -32,13 +32,37 @@ _STOPPING = 0.02
 """Seconds that a process may take to stop; one that waits for a disk may not stop at once."""
 
 
-class _Whole(NamedTuple):
-    """Tasks of a job in a worker's hands, of which so many make a chunk that may not be parted."""
+class _Held(NamedTuple):
+    """Tasks of a job in a worker's hands, of which so many make a chunk."""
 
     seq: int
     stop: int
     first: int  # index in the job
     size: int
+
+
+class Whole:
+    """What a worker was sent of chunks that may not be parted: their tasks share a function that keeps state."""
+
+    def __init__(self) -> None:
+        self._held: deque[_Held] = deque()
+
+    def sent(self, work: Sequence[tuple[Work, Span]], seq: int) -> None:
+        """It was sent these tasks, the first with this number."""
+        for job, (_, start, stop) in work:
+            if job.renewal > 1 and not job.reordered:
+                self._held.append(_Held(seq, seq + stop - start, start, job.renewal))
+            seq += stop - start
+
+    def boundary(self, seq: int, answered: int) -> int:
+        """The number, or that of the next task behind it before which there is no such chunk, or its end."""
+        held = self._held
+        while held and held[0].stop <= answered:
+            held.popleft()
+        for first, stop, index, size in held:
+            if first < seq < stop:
+                return min(seq + -(index + seq - first) % size, stop)
+        return seq
 
 
 class Child:
@@ -67,7 +91,7 @@ class Child:
         self.writing = False  # its outbox waits for room
         self.next_seq = 0  # the number that the next task sent to it will have
         self.known: set[int] = set()  # jobs whose function it has
-        self._whole: deque[_Whole] = deque()  # what it was sent of chunks that may not be parted
+        self.whole = Whole()
         # Jobs whose function it need not keep, and places of results that nobody here sees any more.
         self._stale: deque[int | Released] = deque()
         self.arena = Borrower(outfit.arena, self._stale, giving=True)
@@ -103,23 +127,6 @@ class Child:
             else:
                 buffers += frames.encode(frames.RELEASED, seq=stale.number, flags=stale.empty)
         return buffers
-
-    def keep_whole(self, work: Sequence[tuple[Work, Span]], seq: int) -> None:
-        """It is sent these tasks, the first with this number; some may be parted only where chunks begin."""
-        for job, (_, start, stop) in work:
-            if job.renewal > 1 and not job.reordered:
-                self._whole.append(_Whole(seq, seq + stop - start, start, job.renewal))
-            seq += stop - start
-
-    def unparted(self, seq: int) -> int:
-        """The number, or that of the next task behind it before which what it holds may be parted."""
-        whole = self._whole
-        while whole and whole[0].stop <= self.answered:
-            whole.popleft()
-        for first, stop, index, size in whole:
-            if first < seq < stop:
-                return min(seq + -(index + seq - first) % size, stop)
-        return seq
 
     def borrow(self, loans: list[Loan]) -> None:
         """It is sent what these hold."""
