@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from millpond.core.commands import Start
+from millpond.core.commands import Kill, Start
 from millpond.core.events import Closing, Done, Lost, Ready, Repopulated, Submitted, Ticked
 from tests.core.facts import DEATH, World, settled
 
@@ -85,6 +85,49 @@ def test_what_waits_fails_only_when_the_last_worker_has_gone_and_there_is_no_oth
         causes += [settle.cause for settle in settled(orders)]
     assert causes == ["no descriptor"]
     assert not world.scheduler.short
+
+
+def used_up(workers: int) -> World:
+    """All workers have done the one chunk that they take, and end."""
+    world = World(workers, max_chunks=1)
+    for worker in range(1, workers + 1):
+        world.says(Submitted(worker, 1))
+    for worker in range(1, workers + 1):
+        world.says(Done(worker, 0, 1, 0.001))
+    return world
+
+
+def test_a_worker_that_should_have_ended_gives_its_place_to_another() -> None:
+    world = used_up(2)
+    when = world.scheduler.next_deadline()
+    assert when is not None
+    assert 1 < when - world.now < 3
+    assert world.says(Ticked(), when - 0.001) == []
+    assert world.says(Ticked(), when) == [Start(3)]
+    assert world.says(Ticked(), world.now + 1) == [Start(4)]
+    assert world.says(Lost(1, 1, 1)) == []
+    assert set(world.scheduler.workers) == {3, 4}
+    assert world.scheduler.lost == 0
+
+
+def test_no_more_of_them_go_on_than_there_are_workers() -> None:
+    world = used_up(1)
+    killed: list[int] = []
+    for worker in range(2, 5):
+        orders = world.says(Ticked(), world.now + 5)
+        assert Start(worker) in orders
+        killed += [order.worker for order in orders if isinstance(order, Kill)]
+        world.says(Ready(worker))
+        world.says(Submitted(worker, 1))
+        world.says(Done(worker, 0, 1, 0.001))
+    assert killed == [1, 2]
+
+
+def test_at_the_end_of_a_pool_they_are_waited_for() -> None:
+    world = used_up(2)
+    world.says(Closing())
+    assert world.scheduler.next_deadline() is None
+    assert world.says(Ticked(), world.now + 60) == []
 
 
 def test_a_closed_pool_needs_no_more() -> None:

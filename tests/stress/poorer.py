@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -53,6 +54,64 @@ def in_poorer_system(stage: Stage, error: str, calls: str, folders: str) -> str:
     assert done.returncode == 0, done.stderr[-500:]
     assert not done.stderr, done.stderr[-500:]
     return done.stdout.strip()
+
+
+@fault(
+    108,
+    "the usual soft limit of 1,024 descriptors, and a pool of 300",
+    "works; workers have the program's own limit",
+    ("fork", "forkserver"),
+)
+def many_workers(stage: Stage) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 4096:
+        return  # more are not allowed
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        pool = stage.make_pool(300)
+        try:
+            assert pool.map_async(tasks.square, range(20)).get(SOON) == SQUARES
+            assert pool.apply_async(limit_here).get(SOON) == 1024
+        finally:
+            pool.terminate()
+            pool.join()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def limit_here() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@fault(
+    109,
+    "a limit of file sizes (`ulimit -f`) of 0, 64 KiB or 1 MiB",
+    "works, or an error that names RLIMIT_FSIZE",
+)
+def small_files(stage: Stage) -> None:
+    stage.check()  # servers are there
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    said = ""
+    for limit in (0, 1 << 16, 1 << 20):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            pool = stage.make_pool()
+        except OSError as error:
+            pool, said = None, str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        if pool is None:
+            assert "RLIMIT_FSIZE" in said, said
+            assert limit < 1 << 20
+            continue
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            assert pool.map_async(tasks.square, range(20)).get(SOON) == SQUARES
+            assert len(pool.apply_async(bytes, (3 << 20,)).get(SOON)) == 3 << 20
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            pool.terminate()
+            pool.join()
 
 
 @fault(
@@ -108,6 +167,28 @@ def no_descriptors() -> Iterator[None]:
         for fd in held:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@fault(
+    115,
+    "`maxtasksperchild=1`, and each task leaves a thread behind that does not end",
+    "the place is given to another after two seconds; the end is bounded",
+)
+def left_threads(stage: Stage) -> None:
+    with stage.pool(2, maxtasksperchild=1, usable=False) as pool:
+        calls = [pool.apply_async(leave_thread, (x,)) for x in range(6)]
+        with stage.within(12.0, "six tasks on two workers"):
+            assert [call.get(SOON) for call in calls] == list(range(6))
+        pids = [worker.pid for worker in pool._pool]
+        with stage.within(1.5, "terminate()"):
+            pool.terminate()
+            pool.join()
+        tasks.wait_until(partial(all_gone, pids), "none is left", SOON)
+
+
+def leave_thread(x: int) -> int:
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return x
 
 
 @fault(

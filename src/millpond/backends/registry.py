@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from millpond import cpus, logs
 from millpond.backends.places import Staff, describe, places
-from millpond.system import refusals
+from millpond.system import descriptors, refusals
 from millpond.worker.loop import Settings
 from millpond.worker.place import Place
 
@@ -116,6 +116,10 @@ def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice
     from millpond.backends.processes.starting import half_imported
 
     settings = settings._replace(half_imported=half_imported.names())
+    descriptors.provide(len(staffed))
+    own = descriptors.own_limit()
+    if own is not None:
+        staffed = [place._replace(descriptors=own) for place in staffed]
     way = ways.choose(start, settings, staffed)
     backend = ProcessBackend(
         way.context,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from millpond.core import events
 from millpond.core.assigning import worker_for, worker_for_coroutines
 from millpond.core.backlog import Backlog
-from millpond.core.commands import DROPPED, Command, Send, Settle, Span, Start, Stop
+from millpond.core.commands import DROPPED, Command, Kill, Send, Settle, Span, Start, Stop
 from millpond.core.events import WorkerId
 from millpond.core.policy import Policy
 from millpond.core.worker_state import WorkerState
@@ -15,6 +16,8 @@ from millpond.core.worker_state import WorkerState
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 """Seconds between two tries to start workers while others live; twice as long each time."""
+LINGER = 2.0
+"""Seconds in which a worker that has done all it was for ends; then its place is given to another."""
 
 
 class Crew:
@@ -25,6 +28,7 @@ class Crew:
         self.workers: dict[WorkerId, WorkerState] = {}
         self.failure: object = None  # why no worker can be started any more
         self.lost = 0
+        self._lingering: deque[WorkerId] = deque()  # their places were given to others
         self._backlog = Backlog(policy)
         self._idle: list[WorkerState] = []  # the last to work is the first to be given more
         self._born = 0
@@ -69,6 +73,22 @@ class Crew:
             self._born += 1
             self.workers[self._born] = WorkerState(self._born, self.policy.patience)
             self._out.append(Start(self._born))
+
+    def _replace_lingering(self) -> None:
+        """Give the places of those to others that should have ended: a task has left a thread in them.
+
+        They go on, but no more of them than there are workers.
+        """
+        if self._closing and not self._backlog:
+            return
+        late = [w.id for w in self.workers.values() if w.leaves() and w.since + LINGER <= self._now]
+        for number in late:
+            del self.workers[number]
+            self._lingering.append(number)
+        while len(self._lingering) > self.policy.workers:
+            self._out.append(Kill(self._lingering.popleft()))
+        if late:
+            self._staff()
 
     def _despair(self) -> None:
         """Too many starts have failed, one after another."""

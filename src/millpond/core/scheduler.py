@@ -17,7 +17,7 @@ from typing import Any
 
 from millpond.core import events
 from millpond.core.commands import DROPPED, Abandon, Command, Kill, Recall, Retry, Settle, Span
-from millpond.core.crew import Crew
+from millpond.core.crew import LINGER, Crew
 from millpond.core.events import JobId, WorkerId
 from millpond.core.policy import NO_LIMITS, Policy
 from millpond.core.retrying import pause
@@ -63,9 +63,12 @@ class Scheduler(Crew):
     def next_deadline(self) -> float | None:
         """When to say ``Ticked``, on the clock of ``now``; None if nothing depends on time."""
         when = wake_up(self._backlog, self.workers.values(), bool(self._idle))
-        if self._again is not None and not self._closing:
-            return self._again if when is None else min(self._again, when)
-        return when
+        if self._closing and not self._backlog:
+            return when
+        more = [] if self._again is None else [self._again]
+        if self.policy.max_chunks is not None:
+            more += [worker.since + LINGER for worker in self.workers.values() if worker.leaves()]
+        return when if not more else min(more) if when is None else min(when, *more)
 
     def cost(self, job: JobId) -> float | None:
         """Seconds that a task of the job takes; None if none has been measured."""
@@ -190,6 +193,8 @@ class Scheduler(Crew):
     def _lost(self, event: events.Lost) -> None:
         worker = self.workers.pop(event.worker, None)
         if worker is None:
+            if event.worker in self._lingering:
+                self._lingering.remove(event.worker)
             return
         if worker in self._idle:
             self._idle.remove(worker)
@@ -273,6 +278,8 @@ class Scheduler(Crew):
     def _ticked(self, _event: events.Ticked) -> None:
         if self._again is not None:
             self._staff_again()
+        if self.policy.max_chunks is not None:
+            self._replace_lingering()
         for worker in self.workers.values():
             self._check(worker)
             late = overdue(worker, self._backlog, self._now)

@@ -79,6 +79,10 @@ class WorkerState:
         """Whether it holds tasks."""
         return bool(self.flight or self.open)
 
+    def leaves(self) -> bool:
+        """Whether it has done all it was for, and has not ended yet."""
+        return self.retiring and not (self.flight or self.open)
+
     def hold(self, spans: list[Span], gauges: dict[JobId, Gauge], now: float) -> int:
         """Take on a chunk; return the worker's number of its first task."""
         first = self.next_seq

@@ -37,6 +37,7 @@ class Place(NamedTuple):
     exactly: bool = False  # also where it uses fewer
     cpus: frozenset[int] | None = None  # to run on
     usable: int = 1  # CPUs that the program and its workers may use
+    descriptors: int = 0  # that it may have open; 0: as many as its parent
 
 
 def take(place: Place) -> None:
@@ -47,6 +48,10 @@ def take(place: Place) -> None:
     _taken = os.getpid()
     if place.cpus is not None:
         os.sched_setaffinity(0, place.cpus)
+    if place.descriptors:
+        from millpond.system import descriptors
+
+        descriptors.limit(place.descriptors)
     os.environ.update(place.environment)
     cpus.of_thread.set(None)  # a copy made in a thread's task has that thread's
     limit(place)
