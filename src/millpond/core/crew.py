@@ -16,7 +16,7 @@ from millpond.core.worker_state import WorkerState
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 """Seconds between two tries to start workers while others live; twice as long each time."""
-LINGER = 2.0
+_LINGER = 2.0
 """Seconds in which a worker that has done all it was for ends; then its place is given to another."""
 
 
@@ -81,7 +81,9 @@ class Crew:
         """
         if self._closing and not self._backlog:
             return
-        late = [w.id for w in self.workers.values() if w.leaves() and w.since + LINGER <= self._now]
+        late = [
+            w.id for w in self.workers.values() if w.leaves() and w.since + _LINGER <= self._now
+        ]
         for number in late:
             del self.workers[number]
             self._lingering.append(number)
@@ -99,11 +101,22 @@ class Crew:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _staff_again(self) -> None:
-        """Try once more to bring the pool to its number, if it is time."""
+        """Bring the pool to its number once more, where that could not be done before, if it is time."""
         if self._again is not None and self._again <= self._now:
             self._again = None
             self._failures = self._most_failures - 1
             self._staff()
+        if self.policy.max_chunks is not None:
+            self._replace_lingering()
+
+    def _staff_due(self) -> float | None:
+        """When to do that; None if the pool has its number."""
+        if self._closing and not self._backlog:
+            return None
+        waits = [] if self._again is None else [self._again]
+        if self.policy.max_chunks is not None:
+            waits += [worker.since + _LINGER for worker in self.workers.values() if worker.leaves()]
+        return min(waits, default=None)
 
     @property
     def short(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from millpond.core import events
 from millpond.core.commands import DROPPED, Abandon, Command, Kill, Recall, Retry, Settle, Span
-from millpond.core.crew import LINGER, Crew
+from millpond.core.crew import Crew
 from millpond.core.events import JobId, WorkerId
 from millpond.core.policy import NO_LIMITS, Policy
 from millpond.core.retrying import pause
@@ -63,12 +63,8 @@ class Scheduler(Crew):
     def next_deadline(self) -> float | None:
         """When to say ``Ticked``, on the clock of ``now``; None if nothing depends on time."""
         when = wake_up(self._backlog, self.workers.values(), bool(self._idle))
-        if self._closing and not self._backlog:
-            return when
-        more = [] if self._again is None else [self._again]
-        if self.policy.max_chunks is not None:
-            more += [worker.since + LINGER for worker in self.workers.values() if worker.leaves()]
-        return when if not more else min(more) if when is None else min(when, *more)
+        staff = self._staff_due()
+        return when if staff is None else staff if when is None else min(when, staff)
 
     def cost(self, job: JobId) -> float | None:
         """Seconds that a task of the job takes; None if none has been measured."""
@@ -107,8 +103,7 @@ class Scheduler(Crew):
         if self.failure is not None and not self._hopeless:
             self.failure, self._failures = None, 0
             self._staff()
-        elif self._again is not None:
-            self._staff_again()
+        self._staff_again()
         for part in self._wanted([span]):
             self._backlog.append(part)
 
@@ -276,10 +271,7 @@ class Scheduler(Crew):
         self._closing = True
 
     def _ticked(self, _event: events.Ticked) -> None:
-        if self._again is not None:
-            self._staff_again()
-        if self.policy.max_chunks is not None:
-            self._replace_lingering()
+        self._staff_again()
         for worker in self.workers.values():
             self._check(worker)
             late = overdue(worker, self._backlog, self._now)
