@@ -15,7 +15,7 @@ from millpond.testing.coroutines import (
 from millpond.testing.costs import CostTests
 from millpond.testing.deaths import DeathTests, IdleDeathTests
 from millpond.testing.defiance import DefiantErrorTests
-from millpond.testing.endings import AbandonedPoolTests, StubbornWorkerTests
+from millpond.testing.endings import AbandonedPoolTests, IdleWorkerTests, StubbornWorkerTests
 from millpond.testing.failures import AbortTests, ErrorTests
 from millpond.testing.isolation import MixedTravelTests, TravelTests
 from millpond.testing.lazy import LazyInBackgroundTests, LazyTests
@@ -62,7 +62,7 @@ class IsolatedBackendTests(
 
 class ProcessBackendTests(
     IsolatedBackendTests, DeathTests, IdleDeathTests, RecyclingTests, InitializerTests,
-    StubbornWorkerTests, AbandonedPoolTests, ProgramTests, SurroundingsTests,
+    StubbornWorkerTests, IdleWorkerTests, AbandonedPoolTests, ProgramTests, SurroundingsTests,
     TimeoutTests, TroubleTests, CancelTests, CoroutineWorkerTests, LargeDataDeathTests,
 ):  # fmt: skip
     """For backends whose workers are this machine's processes, started by the pool."""

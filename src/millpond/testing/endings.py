@@ -8,12 +8,12 @@ import signal
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from millpond import errors
-from millpond.testing import tasks
+from millpond.testing import initializers, tasks
 from millpond.testing.deaths import gone
 from millpond.testing.suite import SOON, Suite
 
@@ -70,6 +70,39 @@ class StubbornWorkerTests(Suite):
         results = [pool.apply_async(tasks.make_bytes, (1 << 20,)) for _ in range(40)]
         results[0].wait(SOON)
         self.ends_in_time(pool)
+
+
+class IdleWorkerTests(Suite):
+    """Workers that have nothing to do when the pool is terminated."""
+
+    def test_they_leave_as_at_close(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr("millpond.backends.processes.ending.PARTING", SOON)
+        monkeypatch.setattr("millpond.pool._GRACE", SOON)
+        path = tmp_path / "left"
+        with self.make_pool(2) as pool:
+            pool.map(tasks.note_at_exit, [str(path)] * 20, chunksize=1)
+        assert tasks.executions(path) == 20
+
+    def test_what_was_put_into_a_queue_arrives(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("millpond.backends.processes.ending.PARTING", SOON)
+        monkeypatch.setattr("millpond.pool._GRACE", SOON)
+        with self.make_pool(1) as pool:
+            context = pool._ctx
+        queue = context.Queue()
+        options: dict[str, Any] = {"initializer": initializers.leave, "initargs": ("queue", queue)}
+        with self.make_pool(2, **options) as pool:
+            pool.map(initializers.put_on_queue, range(50))
+        assert sorted(queue.get(timeout=SOON) for _ in range(50)) == list(range(50))
+        queue.close()
+        queue.join_thread()
+
+    def test_one_that_cannot_leave_is_ended(self) -> None:
+        with self.make_pool(2) as pool:
+            pool.map(tasks.leave_a_thread, [60.0] * 4, chunksize=1)
+            pids = [worker.pid for worker in pool._pool]
+            started = time.monotonic()
+        assert time.monotonic() - started < SOON
+        tasks.wait_until(lambda: all(gone(pid) for pid in pids), "no worker is left", 5.0)
 
 
 class AbandonedPoolTests(Suite):

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import util
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -237,3 +238,13 @@ def close_all_fds(_: Any = None) -> int:
 def write_on_stdout(text: str) -> int:
     """Bytes on fd 1 must never be taken for the pool's own traffic."""
     return os.write(1, text.encode())
+
+
+def note_at_exit(path: str) -> None:
+    """Have the process note in the file that it ends by itself."""
+    util.Finalize(None, note, (path,), exitpriority=10)
+
+
+def leave_a_thread(seconds: float) -> None:
+    """Start a thread for which the process waits before it ends."""
+    threading.Thread(target=time.sleep, args=(seconds,)).start()

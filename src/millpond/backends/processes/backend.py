@@ -301,8 +301,12 @@ class ProcessBackend:
     def close(self, grace: float) -> list[Report]:
         children = list(self._children.values())
         self._children.clear()
+        leaving = [child for child in children if child.idle]
+        for child in leaving:  # what its tasks put into queues and wrote to files is flushed
+            child.write(self._lookout, frames.encode(frames.STOP))
         try:
-            end_all([child.process for child in children], grace)
+            going = [child.process for child in leaving]
+            end_all([child.process for child in children], grace, going)
         finally:
             for child in children:
                 self._take(child, child.channel.drain())

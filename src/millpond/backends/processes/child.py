@@ -99,6 +99,12 @@ class Child:
             int, list[Loan]
         ] = {}  # by their numbers, once for each time they were sent
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has answered all that it was sent, and waits."""
+        answered = self.ready and not self.writing and self.answered == self.next_seq
+        return answered and self.slate.read()[2] == IDLE
+
     def disown(self, error: ProtocolError) -> None:
         """It sent what no worker sends: nothing more of it is believed."""
         self.broken = self.broken or error

@@ -12,24 +12,34 @@ from typing import Any
 
 _AFTER_KILL = 0.5
 """Seconds for the kernel to end a process that was sent SIGKILL."""
+PARTING = 0.3
+"""Seconds that a process which was asked to leave has for that before SIGTERM, at most."""
 
 
-def end_all(processes: Sequence[Any], grace: float) -> None:
-    """End the processes; those that have not gone ``grace`` seconds after SIGTERM get SIGKILL.
+def end_all(processes: Sequence[Any], grace: float, leaving: Sequence[Any] = ()) -> None:
+    """End the processes. ``leaving``: those that were asked to leave, and get SIGTERM a moment later if they stay.
 
-    What a foreign context calls a process may have neither a sentinel nor ``kill``: it is asked to end.
+    Those that have not gone after ``grace`` seconds get SIGKILL. What a foreign context calls a process may have
+    neither a sentinel nor ``kill``: it is asked to end.
     """
-    for process in processes:
-        with contextlib.suppress(PermissionError):  # it can only be killed
-            process.terminate()
-            _continue(process)
-    _await(processes, grace)
+    limit = time.monotonic() + grace
+    _terminate([process for process in processes if process not in leaving])
+    _await(leaving, min(PARTING, grace))
+    _terminate(leaving)
+    _await(processes, limit - time.monotonic())
     left = [p for p in processes if hasattr(p, "sentinel") and p.is_alive()]
     for process in left:
         process.kill()
     _await(left, _AFTER_KILL)
     for process in processes:
         process.join(_AFTER_KILL) if hasattr(process, "sentinel") else process.join()
+
+
+def _terminate(processes: Sequence[Any]) -> None:
+    for process in processes:
+        with contextlib.suppress(PermissionError):  # it can only be killed
+            process.terminate()
+            _continue(process)
 
 
 def signal_process(process: Any, number: int) -> None:
