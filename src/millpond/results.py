@@ -227,7 +227,11 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
         self._engine.cancel_call(stream, self)
 
     def _failed(self) -> bool:
-        job, outcome, opened = self._job, self._outcome, self._opened  # in this order: see ``_open``
+        job, outcome, opened = (
+            self._job,
+            self._outcome,
+            self._opened,
+        )  # in this order: see ``_open``
         if opened is not None:
             return opened[1] is not None
         lenient = job is not None and job.on_error in LENIENT

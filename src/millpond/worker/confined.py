@@ -40,15 +40,12 @@ class ConfinedEndpoint(Endpoint):
 
 
 def begin(settings: Settings, own: Place) -> tuple[Settings, Pack]:
-    """In a worker that begins: take the program's variables out of its environment, and let what is printed be
-    sent line by line. What it has of settings from now on, and what packs a log record."""
+    """In a worker that begins: take the program's variables out of its environment.
+
+    What it has of settings from now on, and what packs a log record.
+    """
     assert settings.sandbox is not None
     environment.reduce(environment.kept(settings.sandbox.environment))
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        except (AttributeError, ValueError, OSError):
-            pass  # there is none, or it is the program's own
     return settings._replace(place=own, answers=BoundedAnswers), pack_record
 
 
@@ -65,6 +62,13 @@ def _keep_only(fd: int, page: int, pipes: list[int]) -> None:
         os.dup2(2 if other == sentinel else null, other, inheritable=False)
     for other in {null, *pipes}:
         os.close(other)
+    # In a copy of the program they may be anything, such as a notebook's.
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
+
+
+def _stream(fd: int) -> Any:
+    """Line by line: a worker that is killed has sent what it printed."""
+    return open(fd, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _let_go_of_tracker() -> None:
