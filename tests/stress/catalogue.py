@@ -19,6 +19,7 @@ SECTIONS: Final = {
     "beginnings": "Start-up environment",
     "subclasses": "Subclasses and recipes",
     "poorer": "Poorer systems",
+    "strangers": "Workers that were taken over",
 }
 """Modules with scenarios, in the order of the table."""
 
