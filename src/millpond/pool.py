@@ -45,9 +45,9 @@ class Pool(AsyncContext, PrivateNames):
     ``processes``: how many workers; default: the CPUs that this process may use, by affinity and by cgroup
     quota (``MILLPOND_CPU_COUNT`` overrides it). ``initializer(*initargs)`` is run once in each worker.
     ``maxtasksperchild``: chunks that a worker takes before it is replaced. ``context`` or ``start_method``:
-    how processes start; default: the interpreter's, but where that is fork and other Python threads run, a
-    warm fork server (``info()`` says which, and why). ``backend``: ``"processes"``, ``"threads"`` or
-    ``"inline"`` (in the caller). ``graceful``: ``with`` closes and joins; without it, it terminates.
+    how processes start; default: the interpreter's, but where that is fork and another thread may hold a lock,
+    a warm fork server, with a warning (``info()`` says which, and why). ``backend``: ``"processes"``,
+    ``"threads"`` or ``"inline"`` (in the caller). ``graceful``: ``with`` closes and joins, else it terminates.
     ``cpus``: True, or CPUs for the workers to be pinned to: the i-th entry, a number or several, is for the i-th
     worker. ``blas_threads``: threads of BLAS and OpenMP libraries in a worker (default: its share of the CPUs, or
     1 in a sandbox; 0: they are left alone). ``sandbox``: True, ``"require"`` or a ``Sandbox``: workers can do

@@ -66,6 +66,7 @@ def default_is_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(default, "_actual_context", None)
     monkeypatch.setattr(millpond.context._default_context, "_was_set", False)
     monkeypatch.setattr(ways, "_warned", False)
+    monkeypatch.setattr(ways, "_patience", ways._PATIENT)
 
 
 setting = "as it was imported"
@@ -92,7 +93,10 @@ def test_a_program_is_forked_beside_threads_at_rest(
 
 
 @pytest.mark.parametrize("act", NOT_AT_REST)
-def test_other_threads_mean_a_fork_server(act: Act, run: Callable[[Act], threading.Thread]) -> None:
+def test_other_threads_mean_a_fork_server(
+    act: Act, run: Callable[[Act], threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "_patience", 0.1)
     run(act)
     with pytest.warns(RuntimeWarning, match="fork server") as said:
         pool = Pool(2)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import millpond
 from millpond import errors
 from millpond.testing import tasks
 from tests import leaks
+from tests.processes import other_threads
+from tests.processes.other_threads import Other
 from tests.stress import judge, work
 from tests.stress.catalogue import fault
 from tests.stress.stage import SOON, SQUARES, Stage, error_of, settled
@@ -198,6 +203,67 @@ def lock_held_at_start(stage: Stage) -> None:
     finally:
         release.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def beside(act: Callable[[Other], None]) -> Iterator[threading.Thread]:
+    """A thread does it meanwhile."""
+    other = Other()
+    thread = threading.Thread(target=act, args=(other,))
+    thread.start()
+    assert other.there.wait(SOON)
+    try:
+        yield thread
+    finally:
+        other.end()
+        thread.join()
+        other.reader.close()
+
+
+@fault(
+    83, "other threads wait when the pool starts, and hold nothing", "the tasks see the program's memory",
+    ("default",),
+)  # fmt: skip
+def others_wait_at_start(stage: Stage) -> None:
+    if millpond.get_start_method() != "fork":
+        return
+    for number, act in enumerate(other_threads.AT_REST):
+        work.setting = number
+        with beside(act), stage.pool(2) as pool:
+            assert pool.map_async(other_threads.under_locks, range(20)).get(SOON) == list(range(20))
+            assert pool.map(work.get_setting, range(3)) == 3 * [number], pool.info()["reason"]
+
+
+@fault(
+    84, "another thread holds something when the pool starts, or may", "locks of their own, and one warning",
+    ("default",),
+)  # fmt: skip
+def others_hold_at_start(stage: Stage) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", RuntimeWarning)
+        for act in other_threads.NOT_AT_REST:
+            with beside(act), stage.pool(2) as pool:
+                got = pool.map_async(other_threads.under_locks, range(20)).get(SOON)
+                assert got == list(range(20)), act
+    forks = millpond.get_start_method() == "fork"
+    assert sum("fork server" in str(one.message) for one in said) == forks, said
+
+
+@fault(
+    85, "other threads take and leave locks while pools start", "locks of their own", ("default",)
+)
+def others_are_busy_at_start(stage: Stage) -> None:
+    def come_and_go(other: Other) -> None:
+        other.there.set()
+        while not other.over.wait(0.003):
+            with other_threads.lock, other_threads.again:
+                other.over.wait(0.001)
+
+    with beside(come_and_go), beside(come_and_go):
+        for _ in range(30):
+            with stage.pool(2) as pool:
+                got = pool.map_async(other_threads.under_locks, range(20)).get(SOON)
+                assert got == list(range(20))
 
 
 @fault(62, "SIGCHLD is ignored", "deaths are seen all the same")

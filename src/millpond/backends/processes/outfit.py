@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from millpond.backends.processes import arena
-from millpond.backends.processes.starting.births import Look, Unborn
+from millpond.backends.processes.starting.births import Unborn
 from millpond.backends.processes.starting.nursery import Nursery
 from millpond.backends.processes.starting.terms import terms_of
 from millpond.system import files
@@ -23,6 +23,7 @@ from millpond.worker.segments import open_file
 from millpond.worker.slate import SIZE, Slate
 
 if TYPE_CHECKING:
+    from millpond.backends.processes.starting.bystanders import Watch
     from millpond.worker.sandbox import Sandbox
 
 _QUIET: Final = frozenset({signal.SIGINT})
@@ -129,18 +130,18 @@ class Outfit:
 
 def hatch(
     context: Any, settings: Settings, places: Sequence[Place], first: Callable[[], object],
-    look: Look | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Nursery, list[Outfit]]:  # fmt: skip
     """A copy of this process that forks the first workers at once, and outfits that only need be started.
 
-    The pool has joined the arena then: it is the outfits' that it has to leave. ``look``: as in ``Nursery.fork``.
+    The pool has joined the arena then: it is the outfits' that it has to leave. ``watch``: as in ``Nursery.fork``.
     """
     lent, outfits = arena.join(), list[Outfit]()
     try:
         for place in places[:_BROOD]:
             outfits.append(Outfit(context, settings, place, lent))
         brood = [Unborn(outfit.process, outfit.fds) for outfit in outfits]
-        return Nursery.fork({"settings": settings}, first, brood, look), outfits
+        return Nursery.fork({"settings": settings}, first, brood, watch), outfits
     except BaseException:
         for outfit in outfits:
             outfit.close()

@@ -11,7 +11,9 @@ arguments) is.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -23,10 +25,16 @@ from millpond.worker.loop import Settings
 from millpond.worker.place import Place, libraries, limit
 
 if TYPE_CHECKING:
-    from millpond.backends.processes.starting.births import Look
     from millpond.backends.registry import Start
 
+_PATIENT = 1.0
+_IMPATIENT = 0.1
+_patience = _PATIENT
+"""Seconds to look for whether others come to rest. Where that was in vain, the next pool waits less."""
+
 _warned = False
+_looking = threading.RLock()
+"""Held by who looks: threads that make pools at the same time would see one another at work."""
 
 
 class Way(NamedTuple):
@@ -58,20 +66,29 @@ def choose(start: Start, settings: Settings, places: Sequence[Place]) -> Way:
 
 
 def _fork(
-    start: Start, settings: Settings, places: Sequence[Place], reason: str, look: Look | None = None
+    start: Start,
+    settings: Settings,
+    places: Sequence[Place],
+    reason: str,
+    watch: bystanders.Watch | None = None,
 ) -> Way:
     if places[0].threads:
         libraries()  # here, so that copies of this process need not find them again
     first = partial(limit, places[0])
-    server, outfits = hatch(start.context, settings, places, first, look)
+    server, outfits = hatch(start.context, settings, places, first, watch)
     return Way(start.context, "fork", reason, True, server, outfits)
 
 
 def _beside_other_threads(start: Start, settings: Settings, places: Sequence[Place]) -> Way:
+    global _patience
     try:
-        return _fork(start, settings, places, "the default", bystanders.Watch().look)
+        with _looking:
+            way = _fork(start, settings, places, "the default", bystanders.Watch(_patience))
     except bystanders.Unrest as unrest:
-        threads = str(unrest)
+        threads, _patience = str(unrest), _IMPATIENT
+    else:
+        _patience = _PATIENT
+        return way
     if not _can_travel(settings):
         reason = f"the initializer's arguments can only be inherited, though there are {threads}"
         return _fork(start, settings, places, reason)
@@ -130,3 +147,10 @@ def _callers() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("millpond."):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def _in_child() -> None:
+    _looking._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+os.register_at_fork(after_in_child=_in_child)

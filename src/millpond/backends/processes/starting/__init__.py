@@ -17,7 +17,9 @@ the pool as it is imported, ``surroundings.py`` the environment of a served chil
 is kept of a process, ``outcome_file.py`` and ``returned.py`` how its result comes back,
 ``standard.py`` what of multiprocessing's private parts is used. A server comes to be in
 ``births.py``, a fresh one by ``commands.py``, imports what ``preloading.py`` says, and is spoken to
-through ``conversation.py``; ``brood.py`` is of children that it forks unasked.
+through ``conversation.py``; ``brood.py`` is of children that it forks unasked. Whether a program
+with other threads may be forked at all is seen by ``bystanders.py``, which asks ``parked.py`` what a
+thread does, and that ``calls.py`` what a frame calls.
 
 Rules: no listening socket and no name anywhere, nothing secret on a command line; whatever is
 passed to a child has no fd number below 3; a start either happens or raises and leaves nothing

@@ -26,14 +26,11 @@ from millpond.backends.processes.starting.terms import terms_of
 from millpond.system import ends, states
 
 if TYPE_CHECKING:
-    from millpond.backends.processes.starting.bystanders import Rest
+    from millpond.backends.processes.starting.bystanders import Rest, Watch
 
 _GRACE = 0.2
 """Seconds in which a server ends that was told to, or heard that nobody listens."""
 _GO = b"!"
-
-Look = Callable[[], "Rest"]
-"""Sees that the other threads are at rest, or raises Unrest."""
 
 
 class Birth(NamedTuple):
@@ -60,18 +57,18 @@ class Unborn(NamedTuple):
 
 def fork(
     inherited: Mapping[str, object], first: Callable[[], object], brood: Sequence[Unborn] = (),
-    look: Look | None = None,
+    watch: Watch | None = None,
 ) -> Birth:  # fmt: skip
     """A copy of this process that serves, after it has called ``first`` and forked its brood.
 
-    With ``look``, it serves only if the other threads were at rest while it was made; Unrest if they never are.
+    With ``watch``, it serves only if the other threads were at rest while it was made; Unrest if they never are.
     """
     standard.util._flush_std_streams()
     binding.prepare()  # here, so that the next copy has it too
     parent_fd = ends.of_self()
     try:
-        copy = _Copy(inherited, first, parent_fd, brood, waits=look is not None)
-        return _copied(copy, bool) if look is None else _copied_at_rest(copy, look)
+        copy = _Copy(inherited, first, parent_fd, brood, waits=watch is not None)
+        return _copied(copy, bool) if watch is None else _copied_at_rest(copy, watch)
     finally:
         close_all(parent_fd)
 
@@ -89,14 +86,14 @@ def _copied(copy: _Copy, just_before: Callable[[], object]) -> Birth:
         theirs.close()
 
 
-def _copied_at_rest(copy: _Copy, look: Look) -> Birth:
-    from millpond.backends.processes.starting.bystanders import Unrest, attempts
+def _copied_at_rest(copy: _Copy, watch: Watch) -> Birth:
+    from millpond.backends.processes.starting.bystanders import Unrest
 
     restless = ""
-    for _ in attempts():
+    for _ in watch.attempts():
         seen: list[Rest] = []
         try:
-            birth = _copied(copy, lambda seen=seen: seen.append(look()))  # type: ignore[misc]
+            birth = _copied(copy, lambda seen=seen: seen.append(watch.look()))  # type: ignore[misc]
         except Unrest as unrest:
             restless = str(unrest)
             continue

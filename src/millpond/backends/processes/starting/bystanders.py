@@ -4,7 +4,7 @@ A thread is at rest when it lies in a wait that is known to hold nothing (``park
 held that could be its own, and when the kernel says that it has slept from before the look until after the fork.
 All that a copy of the process misses then is threads that wait.
 
-    rest = Watch().look()  raises Unrest, which says who may hold a lock
+    rest = watch.look()    raises Unrest, which says who may hold a lock
     pid = os.fork()        the copy waits until it hears that it may go on
     rest.awake()           whoever was awake meanwhile: then the copy is thrown away
 
@@ -70,17 +70,30 @@ class Rest:
 
 
 class Watch:
-    """Looks at the other threads, again and again; the first look takes longest."""
+    """Looks at the other threads, again and again for ``patience`` seconds; the first look takes longest."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         from millpond.backends.processes.starting import parked
 
         self._is_parked = parked.is_parked
         self._locks = parked.Locks()
+        self._patience = patience
+
+    def attempts(self) -> Iterator[None]:
+        """For as long as it makes sense to look again: some are awake only now and then."""
+        deadline, pause = time.monotonic() + self._patience, 0.0005
+        while True:
+            yield
+            if time.monotonic() > deadline:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, 0.005)
 
     def look(self) -> Rest:
         """At what they do at this moment. Raises Unrest."""
         threads = _others()
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            raise Unrest(name(threads))
         self._see(threads)  # what is remembered of it makes the moment that counts short
         rest = Rest(threads)
         frames = self._see(threads)
@@ -101,17 +114,6 @@ class Watch:
 def name(threads: Iterable[threading.Thread]) -> str:
     """Their names, for a person."""
     return ", ".join(thread.name for thread in threads)
-
-
-def attempts(patience: float = 0.3) -> Iterator[None]:
-    """For as long as it makes sense to look again: some are awake only now and then."""
-    deadline, pause = time.monotonic() + patience, 0.0005
-    while True:
-        yield
-        if time.monotonic() > deadline:
-            return
-        time.sleep(pause)
-        pause = min(2 * pause, 0.005)
 
 
 def _sleep(thread: threading.Thread) -> tuple[bytes, ...] | None:

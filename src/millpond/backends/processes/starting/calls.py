@@ -26,7 +26,7 @@ class Unknown:
 MISSING: Final = object()
 """No such variable."""
 NONE: Final = object()
-"""The frame is at no call: at a ``for``, a ``with``, an attribute."""
+"""The frame is at no call: at a ``for``, an attribute, the end of a ``with``."""
 
 Recipe = tuple[str, ...]
 """How to get at a function: where the first name is looked up, that name, and attributes. Where the first
@@ -122,6 +122,8 @@ def _recipe(code: types.CodeType, at: int) -> Recipe | None:
     if not before:
         return None
     call = before.pop()
+    if call.opname == "BEFORE_WITH":
+        return *_names(reversed(before)), "__enter__"
     values = _values_above(call)
     if values is None:
         return None

@@ -22,7 +22,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from millpond.backends.processes.starting import births, payload, server
 from millpond.backends.processes.starting.brood import Answer, Brood
@@ -34,6 +34,9 @@ from millpond.backends.processes.starting.conversation import (
 from millpond.backends.processes.starting.interruptions import held
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.terms import terms_of
+
+if TYPE_CHECKING:
+    from millpond.backends.processes.starting.bystanders import Watch
 
 __all__ = ["Child", "Nursery", "NurseryError", "current_fork_server", "fork_server", "shutdown"]
 
@@ -85,17 +88,17 @@ class Nursery:
         inherited: Mapping[str, object],
         first: Callable[[], object] = bool,
         brood: Sequence[births.Unborn] = (),
-        look: births.Look | None = None,
+        watch: Watch | None = None,
     ) -> Nursery:
         """A copy of this process as it is now; there, ``first`` is called once.
 
         ``brood``: processes that it forks at once. Their ``start()`` only hears of it, and takes half the time.
-        ``look``: sees that the other threads are at rest; Unrest is raised if they never are.
+        ``watch``: sees that the other threads are at rest; Unrest is raised if they never are.
         """
         for number, unborn in enumerate(brood, server.END + 1):
             terms_of(unborn.process).laid = number
         with held():
-            return cls(births.fork(inherited, first, brood, look), inherited, len(brood))
+            return cls(births.fork(inherited, first, brood, watch), inherited, len(brood))
 
     @classmethod
     def exec(

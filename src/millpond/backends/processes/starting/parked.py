@@ -26,8 +26,8 @@ _RLock: Final = type(threading.RLock())
 _KINDS: Final = frozenset({_Lock, _RLock, threading.Semaphore, threading.BoundedSemaphore})
 
 _WAITS: Final = {
-    "_thread.lock": "acquire acquire_lock",
-    "_thread.RLock": "acquire",
+    "_thread.lock": "acquire acquire_lock __enter__",
+    "_thread.RLock": "acquire __enter__",
     "_thread._ThreadHandle": "join",
     "_queue.SimpleQueue": "get",
     "select": "select",
