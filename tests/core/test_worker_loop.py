@@ -298,7 +298,7 @@ def test_a_local_task_says_whether_it_asks_for_another_run(
 
 @pytest.mark.parametrize("kind", ["inline", "threads"])
 def test_a_local_backend_reports_what_asks_for_another_run(kind: str) -> None:
-    start = Start(None, "", asked=False, ours=True)
+    start = Start(None, "", asked=False, ours=True, served=None)
     backend = choose(kind, start, None, ()).backend
     job = MapJob(conducted(throw, OSError), "f", MAP, [KeyError(), OSError()], 1, 1)
     reports: list[Report] = []

@@ -12,6 +12,7 @@ from tests.stress.stage import METHODS, Stage
 SECTIONS: Final = {
     "deaths": "Worker death, by phase",
     "journeys": "Exits, exceptions, pickling",
+    "values": "What tasks raise, return and keep",
     "callers": "The caller's own code",
     "stuck": "Stuck workers and shutdown",
     "parents": "The parent's fate",

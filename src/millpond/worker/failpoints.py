@@ -173,15 +173,21 @@ class _Functions(dict[int, Any]):
     """A worker's functions, each of which passes the points of a task."""
 
     def __setitem__(self, job: int, function: Any) -> None:
-        from millpond.worker.conduct import Conducted
-        from millpond.worker.outcome import Sealed
+        from millpond.worker.renewal import Renewed
 
-        if type(function) is Conducted:
-            if not function.conduct.slots:
-                function = function._replace(function=_Passed(function.function))
-        elif type(function) is not Sealed:
-            function = _Passed(function)
-        super().__setitem__(job, function)
+        super().__setitem__(job, function if type(function) is Renewed else _passing(function))
+
+
+def _passing(function: Any) -> Any:
+    """A job's function that passes the points of a task, or one of its copies."""
+    from millpond.worker.conduct import Conducted
+    from millpond.worker.outcome import Sealed
+
+    if type(function) is Conducted:
+        if function.conduct.slots:
+            return function
+        return function._replace(function=_Passed(function.function))
+    return function if type(function) is Sealed else _Passed(function)
 
 
 class _Passed:
@@ -199,7 +205,10 @@ class _Passed:
 
 def _wrap_loop() -> None:
     from millpond.worker import loop, outcome
+    from millpond.worker.renewal import Renewed
 
+    take = Renewed.take
+    Renewed.take = lambda renewed: _passing(take(renewed))  # type: ignore[assignment,method-assign]
     around(loop, "decode_chunk", _pass("before_decode"), nothing)
     around(loop, "decode_argument", _pass("before_decode"), nothing)
     around(outcome, "encode_batch", _pass("before_encode"), nothing)
