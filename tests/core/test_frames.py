@@ -154,3 +154,22 @@ def test_an_end_in_the_middle_of_a_frame_gives_nothing() -> None:
     stream = b"".join(encode(frames.DONE, [b"value"], seq=1))
     for cut in range(len(stream)):
         assert Decoder().feed(stream[:cut]) == []
+
+
+def test_a_body_that_there_is_no_memory_for_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    large = b"".join(frames.encode(frames.DONE, [bytes(3 * frames.PIECE)], count=1, seq=5))
+    small = b"".join(frames.encode(frames.DONE, [b"abc"], count=1, seq=6))
+    for step in (1000, frames.PIECE):
+        decoder = frames.Decoder(skips=True)
+        found = []
+        with monkeypatch.context() as patch:
+            patch.setattr(frames.Decoder, "_extend", refuse)
+            data = large + small
+            for at in range(0, len(data), step):
+                found += decoder.feed(data[at : at + step])
+        assert [frame.seq for frame in found] == [5, 6]
+        assert found[0].body is frames.NO_ROOM
+        assert bytes(found[1].body) == b"abc"

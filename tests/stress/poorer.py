@@ -145,7 +145,7 @@ def grows_back(stage: Stage) -> None:
             for pid in pids[:2]:
                 os.kill(pid, signal.SIGKILL)
             assert pool.map_async(tasks.square, range(20), 1).get(SOON) == SQUARES
-            assert len(pool.info()["workers"]) == 1
+            tasks.wait_until(lambda: len(pool.info()["workers"]) == 1, "none can be started", SOON)
         with stage.within(3.0, "the pool's growth, with nothing to do"):
             tasks.wait_until(lambda: len(pool.info()["workers"]) == 3, "all are there", SOON)
         assert pool.map_async(tasks.square, range(20), 1).get(SOON) == SQUARES

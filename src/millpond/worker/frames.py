@@ -34,6 +34,10 @@ Buffer = bytes | bytearray | memoryview
 _Bytes = TypeVar("_Bytes", bytes, memoryview)
 
 
+NO_ROOM: Final = bytearray()
+"""The body of a frame that there was no memory for."""
+
+
 class Frame(NamedTuple):
     """A header's fields and a body."""
 
@@ -71,11 +75,16 @@ class Decoder:
         "_length",
         "_rest",
         "_room",
+        "_skipping",
+        "_skips",
         "broken",
     )
 
-    def __init__(self, largest: int = LARGEST) -> None:
+    def __init__(self, largest: int = LARGEST, *, skips: bool = False) -> None:
+        """``skips``: a body that there is no memory for is passed over, and is ``NO_ROOM`` then."""
         self._largest = largest  # bytes that a body may claim
+        self._skips = skips
+        self._skipping = 0  # bytes that are still to be passed over
         self._rest: bytes = b""  # the begin of a frame
         self._big: memoryview | None = None  # a body that is being filled in place
         self._room: memoryview | None = None  # the part of it that was given out
@@ -97,6 +106,8 @@ class Decoder:
         if self._room is not None:
             self._room.release()
             self._room = None
+        if self._skipping:
+            return self._skip(self._skipping - count)
         self._filled += count
         if self._big is None or self._filled < len(self._big) or self._head is None:
             return []
@@ -170,8 +181,20 @@ class Decoder:
         try:
             self._extend(min(max(self._filled, _FIRST), self._length - self._filled))
         except MemoryError:
-            raise ProtocolError(f"no memory for a frame of {self._length} bytes") from None
+            if not self._skips:
+                raise ProtocolError(f"no memory for a frame of {self._length} bytes") from None
+            self._body = None
+            self._skip(self._length - self._filled)
+            return
         self._big = memoryview(self._body)
+
+    def _skip(self, left: int) -> list[Frame]:
+        """Pass over so many bytes; the frame, once none is left."""
+        self._skipping, self._filled = left, 0
+        self._big = memoryview(bytearray(min(left, PIECE))) if left else None
+        if left or self._head is None:
+            return []
+        return [Frame(*self._head, NO_ROOM)]
 
     def _extend(self, count: int) -> None:
         if self._body:

@@ -269,6 +269,12 @@ def decode_batch(body: Buffer, mixed: bool, borrower: Borrower | None = None) ->
     return Mixed(index)
 
 
+def no_room(count: int) -> list[Any]:
+    """A batch in place of one that came and that this process had no memory for."""
+    lack = "no memory in this process for the result, which another has sent"
+    return Mixed(seal_error(MemoryError(lack)) for _ in range(count))
+
+
 def pack(head: bytes, blobs: Sequence[Buffer]) -> list[Buffer]:
     """The pickle of an index of plain things, and the blobs that it tells of."""
     return [len(head).to_bytes(4, "little"), head, *blobs]

@@ -29,7 +29,7 @@ from millpond.worker import frames, last_words, raised
 from millpond.worker.codec import CALL, GONE
 from millpond.worker.frames import Frame
 from millpond.worker.loop import Settings
-from millpond.worker.outcome import decode_batch, offsets_again
+from millpond.worker.outcome import decode_batch, no_room, offsets_again
 from millpond.worker.parcels import Parcel
 from millpond.worker.place import Place
 from millpond.worker.segments import BODY
@@ -251,7 +251,10 @@ class ProcessBackend:
 
     def _understand(self, child: Child, frame: Frame) -> None:
         if frame.kind == frames.DONE:
-            batch = decode_batch(frame.body, frame.flags != frames.PLAIN, child.arena)
+            if frame.body is frames.NO_ROOM:
+                batch = no_room(frame.count)
+            else:
+                batch = decode_batch(frame.body, frame.flags != frames.PLAIN, child.arena)
             again = offsets_again(batch) if frame.flags & frames.AGAIN else ()
             event = Done(child.id, frame.seq, frame.count, frame.seconds, again)
             child.answered = frame.seq + frame.count
@@ -267,7 +270,7 @@ class ProcessBackend:
             child.stopping = True
         elif frame.kind == frames.RELEASED:
             child.give_back(frame.seq)
-        elif frame.kind == frames.LOG:
+        elif frame.kind == frames.LOG and frame.body is not frames.NO_ROOM:
             self._reports.append(Report(Logged(frame.body)))
 
     def _on_death(self, child: Child) -> None:

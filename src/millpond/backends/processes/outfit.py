@@ -53,7 +53,7 @@ class Outfit:
             mine.callback(self.slate.close)
             self.arena, self.lent = -1, lent
             self.fds = [end.fileno(), page]
-            self.decoder = Decoder()
+            self.decoder = Decoder(skips=True)
             self.outlets: Any = ()  # of what it prints, if it is in a sandbox
             self.doubt: Any = None  # what judges what it sends, if it is in a sandbox
             if settings.sandbox is None:
