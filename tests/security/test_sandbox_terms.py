@@ -133,6 +133,25 @@ def test_an_unknown_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         Pool(1, sandbox="require")
 
 
+def test_a_path_that_is_out_of_reach_does_not_cost_landlock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original = os.open
+
+    def refusing(path: Any, *rest: Any, **options: Any) -> int:
+        if path == str(tmp_path):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    with Pool(1, sandbox=Sandbox(read=[tmp_path]), start_method="fork") as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        assert pool.info()["sandbox"]["landlock"] == landlock.version()
+        if has_landlock():
+            with pytest.raises(TaskError, match="Errno 13"):
+                pool.apply(os.listdir, (str(tmp_path),))
+
+
 @pytest.mark.parametrize("abi", range(1, 8))
 def test_older_versions_of_landlock(
     abi: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

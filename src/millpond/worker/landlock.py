@@ -66,7 +66,10 @@ def restrict(read: Sequence[str], write: Sequence[str]) -> int:
 
 
 def _allow(rules: int, path: str, rights: int) -> None:
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except PermissionError:
+        return  # it is out of reach already
     try:
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_A_FILE
