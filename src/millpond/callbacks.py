@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
@@ -23,21 +24,36 @@ class CallbackThread:
         self._ring = ring
         self._queue: SimpleQueue[Callee | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._unstarted = True  # the token of who starts it
+        self._open: deque[None] = deque()  # one for each that has not returned
 
     def put(self, result: Callee) -> None:
         """Run the result's callbacks."""
+        self._open.append(None)
         self._queue.put(result)
         if self._thread is None:
-            with self._starting:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="millpond-callbacks", daemon=True
-                    )
-                    self._thread.start()
+            self._start()
+
+    def busy(self) -> bool:
+        """Whether there are callbacks that have not returned."""
+        return bool(self._open)
+
+    def _start(self) -> None:
+        """No lock: garbage collection may come here while this thread is here. Who pops the token starts it."""
+        if self.__dict__.pop("_unstarted", None) is None:
+            return
+        thread = threading.Thread(target=self._run, name="millpond-callbacks", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._unstarted = True  # the next who comes tries again
+        else:
+            self._thread = thread
 
     def stop(self) -> None:
         """End the thread after what is queued."""
+        if self._thread is None and not self._queue.empty():
+            self._start()
         self._queue.put(None)
 
     def join(self) -> None:
@@ -52,4 +68,5 @@ class CallbackThread:
             except BaseException as exception:
                 report(exception)
             result = None
+            self._open.popleft()
             self._ring()

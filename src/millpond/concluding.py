@@ -8,7 +8,6 @@ for one; whether that was before the end or after, ``dict.setdefault`` decides.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,9 +25,6 @@ CANCELLED = "CANCELLED_AND_NOTIFIED"
 """In concurrent.futures, a plain "CANCELLED" is one that waiters have yet to be told of."""
 _LOCKED: Final = 1.0
 """Seconds to wait for the condition's lock."""
-_NEVER: Final = object()
-"""Stands for the condition of a future that was over before anybody had asked for one."""
-_making = threading.Lock()  # held while such a future gets one after all, or one its parking
 
 
 class ConcludingFuture(Future[T]):
@@ -37,7 +33,9 @@ class ConcludingFuture(Future[T]):
     _engine: Engine
     _owner: object = None  # what must not be collected before
     _state: str = PENDING
-    _lazy: Any = None  # the condition
+    _lazy: Any = (
+        None  # the condition; the last state, if it was over before anybody had asked for one
+    )
     _parking: Parking | None = None
     _waiters: list[Any] = []  # noqa: RUF012  (shared and empty until the condition is made)
     _done_callbacks: list[Callable[[Any], object]] = []  # noqa: RUF012
@@ -58,9 +56,8 @@ class ConcludingFuture(Future[T]):
     def changed(self) -> Parking:
         """Where to wait for the last state."""
         if self._parking is None:
-            with _making:
-                if self._parking is None:
-                    self._parking = Parking()
+            parking: Parking = self.__dict__.setdefault("_parking", Parking())
+            return parking
         return self._parking
 
     if TYPE_CHECKING:
@@ -70,28 +67,24 @@ class ConcludingFuture(Future[T]):
         @property
         def _condition(self):
             condition = self._lazy
-            if condition is None or condition is _NEVER:
+            if condition is None or type(condition) is str:
                 mine = self.__dict__
                 mine.setdefault("_waiters", [])
                 mine.setdefault("_done_callbacks", [])
                 condition = mine.setdefault("_lazy", threading.Condition())
-            return self._late_condition() if condition is _NEVER else condition
+            return self._late_condition() if type(condition) is str else condition
 
     def _late_condition(self) -> threading.Condition:
-        """The condition of a future that is over, or will be in a moment: nobody needs to be told any more."""
-        while self._state == PENDING:
-            time.sleep(0)
-        with _making:
-            if self._lazy is _NEVER:
-                self._lazy = threading.Condition()
-        condition: threading.Condition = self._lazy
+        """The condition of a future that is over, or is just reaching its last state: nobody needs to be told."""
+        self._state = self._lazy
+        condition: threading.Condition = self.__dict__.setdefault("_late", threading.Condition())
         return condition
 
     def _conclude(self, state: str) -> None:
         """Reach the last state, and tell. To be called once."""
-        condition = self.__dict__.setdefault("_lazy", _NEVER)
+        condition = self.__dict__.setdefault("_lazy", state)
         # A handler that raised in a waiting thread may have left the lock locked (see ``parking``).
-        locked = condition is not _NEVER and condition.acquire(timeout=_LOCKED)
+        locked = condition is not state and condition.acquire(timeout=_LOCKED)
         self._state = state
         if locked:
             try:

@@ -1,7 +1,9 @@
 """The engine's loop: what happened -> the scheduler -> what to do about it -> the backend and the jobs.
 
-Only the owner of the seat is here. While state is being changed (``stepping``), no code of the user's runs;
-pickling hooks and input iterators run between commands, and may use the pool: their thread drives nested.
+Only the owner of the seat is here. No code of the user's is called while state is being changed (``stepping``);
+garbage collection may run some there, which cannot wait for the pool then. What is called between commands
+(pickling hooks, input iterators, handlers of logging) is called ``outside``, and may: its thread drives nested.
+A worker whose chunk is being packed meanwhile gets nothing else before that; other orders for it are held.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from millpond.core.scheduler import Scheduler
 from millpond.intake import MOMENT, Intake
 from millpond.job import Job
 from millpond.jobs import Jobs
+from millpond.outside import Outside
 from millpond.worker import raised
 from millpond.worker.outcome import MISSING, Error, Mixed, Sealed, rebuild_error
 
@@ -61,14 +64,14 @@ class Driver:
         self.on_quiet: Callable[[], None] = (
             _nothing  # the last job has ended, or the last worker has gone
         )
-        self.stepping = False
+        self.stepping = True
         self.opened = False  # the first workers have been started
         self.closing = False  # no more jobs will come
         self.finished = False
         self._reports: deque[Report] = deque()  # what happened and was not taken in yet
         self._commands: deque[Command] = deque()  # what was ordered and not done yet
-        self._packing: set[WorkerId] = set()  # workers whose chunk is being packed just now
         self._missed: list[tuple[Job, int, int]] = []  # tasks whose function their worker lacks
+        self.outside = backend.packing.outside = Outside(self, self._commands)
         self.clock = clock
 
     def run(
@@ -85,7 +88,7 @@ class Driver:
         """
         inbox = self.intake.inbox
         while True:
-            if self._reports or self._commands or self._packing:
+            if self._reports or self._commands:
                 self._catch_up()
             flood = False
             if inbox:
@@ -94,8 +97,11 @@ class Driver:
             if ready() or self.finished:
                 return
             held = bool(self.jobs.streams) and self.intake.feed()
+            self.outside.check(inbox)
             timeout = self._patience(deadline, held)
-            if timeout == 0.0 and deadline is not None and self.clock() >= deadline:
+            if _is_over(self) or (
+                timeout == 0.0 and deadline is not None and self.clock() >= deadline
+            ):
                 return
             if flood:
                 timeout = _MOMENT if timeout is None else min(timeout, _MOMENT)
@@ -106,6 +112,8 @@ class Driver:
                     continue
             reports = self.backend.poll(timeout, waited_for and self.scheduler.due)
             sleeper.asleep = False
+            if _is_over(self):
+                return  # a nested wait has ended the pool
             if reports:
                 self._reports.extend(reports)
             else:
@@ -118,21 +126,23 @@ class Driver:
         while self._reports:
             event, batch = self._reports.popleft()
             if isinstance(event, Logged):
-                logs.reissue(event.body)
+                with self.outside:
+                    logs.reissue(event.body)
             else:
                 self.step(event, batch)
-        if self._packing and self.scheduler.waits_for(self._packing):
-            raise RuntimeError(
-                "a pickling hook waits for the pool, and every worker waits for what it pickles"
-            )
+
+    def finish(self) -> None:
+        """Every worker has gone: nothing is left to do."""
+        self.finished = True
+        self.outside.finish()
+        for left in self._reports, self._commands, self._missed:
+            left.clear()
 
     def step(self, event: Event, batch: list[Any] | None = None) -> None:
         """Take in one event; ``batch`` has the outcomes that came with it."""
-        self.stepping = True
         commands = self.scheduler.handle(event, self.clock())
         if batch is not None:
             self._settle(commands, batch)
-        self.stepping = False
         self._commands.extend(commands)
         while self._commands:
             self._perform(self._commands.popleft())
@@ -154,6 +164,8 @@ class Driver:
         return None if tick is None else min(max(tick - self.clock(), 0.0), LONGEST)
 
     def _perform(self, command: Command) -> None:
+        if self.outside.occupied and self.outside.holds(command):
+            return
         if type(command) is Send:
             self._send(command)
         elif type(command) is Settle:
@@ -187,12 +199,19 @@ class Driver:
             self.step(Lost(worker, 0, 0, NoStart(reason), failed=True))
 
     def _send(self, command: Send) -> None:
+        worker = self.scheduler.workers.get(command.worker)
+        if worker is None:
+            return  # it has ended while this was held
         work = self.jobs.work(command.spans)
-        self._packing.add(command.worker)
+        self.outside.occupy(worker)
         try:
             size = self.backend.send(command.worker, command.seq, work)
         finally:
-            self._packing.discard(command.worker)
+            held = self.outside.release(worker)
+        if self.finished:
+            return
+        if held:
+            self.step(Ticked())  # there may be work for it that it could not be given
         if size > _HEAVY and len(work) == 1:
             job, span = work[0]
             self.step(Sized(job.id, size / (span.stop - span.start)))
@@ -239,9 +258,7 @@ class Driver:
         if not job.missed:
             try:
                 job.function = self.backend.packing.by_value(job.source)
-            except (
-                Exception
-            ) as refusal:  # then it stays what it is, and the next answer is the error
+            except BaseException as refusal:  # a pickling hook's; the next answer is the error
                 job.unsendable = raised.text_of(refusal)
         job.missed.update(range(start, stop))
         self.backend.forget(job)
@@ -262,3 +279,8 @@ def _absent(outcome: Any, job: Job) -> Any:
 
 def _nothing() -> None:
     """Nobody asked to be told."""
+
+
+def _is_over(driver: Driver) -> bool:
+    """Whether a nested wait has ended the pool."""
+    return driver.finished

@@ -27,7 +27,9 @@ from millpond.core.policy import Policy
 from millpond.driver import Driver
 from millpond.job import Call, CallStream, Job, Receiver
 from millpond.life import Life
+from millpond.outside import Outside
 from millpond.parking import Flag
+from millpond.report import report
 from millpond.streams import StreamJob
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -53,6 +55,7 @@ class Engine:
         self.can_kill = backend.kills  # whether a task that runs can be ended
         self._driver = Driver(policy, backend, clock)
         self._intake = self._driver.intake
+        self.outside = self._driver.outside
         try:
             self.life = Life(self._driver, attended, clock)
         except RuntimeError:  # no thread can be started
@@ -60,6 +63,7 @@ class Engine:
             backend.bells.release()
             raise
         self.ring = self.life.seat.ring
+        self.check_may_wait = self.life.seat.check_may_wait
         self.call_back = self.life.callbacks.put
 
     def check_process(self) -> None:
@@ -69,6 +73,10 @@ class Engine:
                 f"this pool belongs to process {self._pid}, of which this one ({os.getpid()}) is a "
                 "forked copy; make a Pool of its own here"
             )
+
+    def later(self, act: Callable[[], object]) -> None:
+        """Have it done in the seat, some time: code of the user's. Garbage collection may ask for it."""
+        self._leave(partial(_called, self.outside, act))
 
     def wait(self, target: Any, timeout: float | None) -> None:
         """Until the target is ready or ``timeout`` seconds have passed."""
@@ -86,9 +94,7 @@ class Engine:
 
     def submit(self, entry: Job | Call) -> None:
         """Take on a job, or one more call of a stream. Somebody has to wait, or to ring."""
-        self._intake.inbox.append(entry)
-        if self.life.finished:
-            self._intake.reject()
+        self._put(entry)
 
     def leave(self, job: StreamJob) -> None:
         """Nobody wants the rest of the job. Only appends and rings: garbage collection calls this."""
@@ -104,7 +110,7 @@ class Engine:
 
     def _leave(self, act: Callable[[], None]) -> None:
         if not self.life.finished and not self.foreign:
-            self._intake.inbox.append(act)
+            self._put(act)
             if self.attended:  # else ringing would mean to drive
                 self.ring()
 
@@ -130,8 +136,8 @@ class Engine:
             return
         self._driver.closing = True
         act = partial(self.life.terminate, grace)
-        if not wait:
-            self._post(act)
+        if not (wait and self.life.seat.may_wait()):
+            self._post(partial(_reported, act))
             return
         self._do(act)
         self.life.seat.await_caretaker()
@@ -160,13 +166,20 @@ class Engine:
             self._do(_nothing)
 
     def _post(self, act: Callable[[], None]) -> None:
-        self._intake.inbox.append(act)
+        self._put(act)
         self.ring()
+
+    def _put(self, entry: Any) -> None:
+        """Whoever drives takes it in; if it has finished meanwhile, nobody will."""
+        self._intake.inbox.append(entry)
+        if self.life.finished:
+            self._intake.reject()
 
     def _do(self, act: Callable[[], None]) -> None:
         """Have ``act`` done in the seat; return when it has been done, or raise what it raised."""
+        self.life.seat.check_may_wait()
         errand = _Errand(act)
-        self._intake.inbox.append(errand.run)
+        self._put(errand.run)
         self.wait(errand.done, None)  # which rings if another thread drives
         if errand.failure is not None:
             raise errand.failure
@@ -182,6 +195,20 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
+
+
+def _reported(act: Callable[[], object]) -> None:
+    """Do what nobody waits for in the seat: what it raises is nobody's."""
+    try:
+        act()
+    except Exception as failure:
+        report(failure)
+
+
+def _called(outside: Outside, act: Callable[[], object]) -> None:
+    """Do what calls code of the user's in the seat."""
+    with outside:
+        _reported(act)
 
 
 class _Errand:

@@ -240,7 +240,7 @@ class _Results(Iterator[T]):
     def __del__(self, _over: Callable[[], bool] = sys.is_finalizing) -> None:
         # Like a generator's, the end of one that was never begun cancels nothing.
         if self._job is not None and not _over():
-            _later(self._executor.engine, self.close if self._begun else self._retire)
+            self._executor.engine.later(self.close if self._begun else self._retire)
 
     def _submit(self, count: int | None) -> None:
         """Submit so many more calls, or all."""
@@ -302,14 +302,6 @@ def _sizes(chunksize: Any, buffersize: Any) -> tuple[int, int | None]:
 
 def _batches(calls: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     return iter(lambda: list(itertools.islice(calls, size)), [])
-
-
-def _later(engine: Engine, act: Callable[[], None]) -> None:
-    """Have it done in the seat, some time. Garbage collection calls this: it only appends and rings."""
-    if not engine.life.finished and not engine.foreign:
-        engine._intake.inbox.append(act)
-        if engine.attended:  # else ringing would mean to drive
-            engine.ring()
 
 
 # The program's end ---------------------------------------------------------------------------------

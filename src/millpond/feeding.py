@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from millpond import awaiting
@@ -40,10 +41,12 @@ def feed(
     ring: Ring,
     *,
     threaded: bool = True,
+    outside: AbstractContextManager[None],
 ) -> None:
     """Begin to feed the job. Raises TypeError if the input is not iterable.
 
-    ``threaded`` is False where the caller does all himself: then he pulls too, whatever the input is. Raises
+    ``threaded`` is False where the caller does all himself: then he pulls too, whatever the input is, ``outside``.
+    Raises
     RuntimeError for an async iterable where no event loop is running.
     """
     source: Any = iterable
@@ -53,7 +56,7 @@ def feed(
         # Who waits in the loop looks for input when he is told that something changed.
         AsyncFeed(job, source, prepare, ring if threaded else job.changed.wake).start()
     elif not threaded:
-        job.refill = IteratorFeed(job, iter(source)).refill
+        job.refill = IteratorFeed(job, iter(source), outside).refill
     else:
         ThreadFeed(job, iter(source), prepare, ring).start()
 
@@ -87,9 +90,12 @@ class SequenceFeed:
 class IteratorFeed:
     """Pulls from an iterator in the caller's thread: a chunk when he waits for a result and there is none."""
 
-    def __init__(self, job: StreamJob, source: Iterator[Any]) -> None:
+    def __init__(
+        self, job: StreamJob, source: Iterator[Any], outside: AbstractContextManager[None]
+    ) -> None:
         self._job = job
         self._source = source
+        self._outside = outside
         self._pulling = False  # the input may use the pool, which comes back here
 
     def refill(self) -> None:
@@ -104,7 +110,8 @@ class IteratorFeed:
             return
         self._pulling = True
         try:
-            items = list(itertools.islice(self._source, job.unit))
+            with self._outside:
+                items = list(itertools.islice(self._source, job.unit))
         except BaseException as exception:
             job.failure = exception
             items = []

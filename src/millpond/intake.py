@@ -81,6 +81,8 @@ class Intake:
         held = False
         for job in self._jobs.streams:
             job.refill()
+            if self._loop.finished:  # by the input, which may use the pool
+                return False
             count = job.fresh()
             if count and self._holds(job, count):
                 held = True

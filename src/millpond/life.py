@@ -12,6 +12,7 @@ from millpond.backends.base import Logged
 from millpond.callbacks import CallbackThread
 from millpond.core.events import Closing
 from millpond.driver import Driver
+from millpond.outside import Entangled
 from millpond.parking import Flag
 from millpond.seat import Seat
 
@@ -26,6 +27,7 @@ class Life:
         self.end = Flag()
         self.seat = Seat(self, driver.backend.bells, attended, clock)
         self.callbacks = CallbackThread(self.seat.nudge)
+        driver.outside.called_back = self.callbacks.busy
 
     # What the seat asks ---------------------------------------------------------------------------
 
@@ -57,15 +59,20 @@ class Life:
 
     def drive(self, ready: Callable[[], bool], deadline: float | None, waited_for: bool) -> None:
         """Run the loop until ``ready()`` or the deadline; ``waited_for`` as in ``Driver.run``."""
+        driver = self._driver
+        outer, driver.stepping = driver.stepping, True
         try:
-            self._driver.run(ready, deadline, self.seat, waited_for)
+            driver.run(ready, deadline, self.seat, waited_for)
+        except Entangled:
+            raise  # this wait alone has no end
         except BaseException:
             # The engine itself failed: nobody may wait for ever.
             self.seat.asleep = False
-            self._driver.stepping = False
-            self._driver.closing = True
+            driver.closing = True
             self.terminate(0)
             raise
+        finally:
+            driver.stepping = outer
 
     # How it ends ----------------------------------------------------------------------------------
 
@@ -94,7 +101,7 @@ class Life:
                 logs.reissue(event.body)
 
     def _finish(self) -> None:
-        self._driver.finished = True
+        self._driver.finish()
         self._driver.intake.reject()
         self.callbacks.stop()
         self.end.set()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from millpond import errors
 from millpond.awaiting import AsyncContext
+from millpond.interrupts import Postponed
 from millpond.private_names import PrivateNames
 from millpond.worker.codec import MAP, STAR
 
@@ -86,22 +87,24 @@ class Pool(AsyncContext, PrivateNames):
             processes, initializer, initargs, maxtasksperchild, context, start_method, backend,
             cpus, blas_threads, sandbox, at_most_once,
         )  # fmt: skip
-        self._processes, self._choice, self._engine, self._submission = assemble(
-            wanted, options, _overrides(self)
-        )
-        self._backend = self._choice.backend
-        if not self._processes:
-            return
-        self._finalizer = util.Finalize(
-            None, self._engine.terminate, args=(_GRACE,), exitpriority=15
-        )
-        self._engine.life.on_finish = self._finalizer.cancel
         try:
-            self._engine.open()
+            with Postponed():  # it is made or not, whatever signal comes
+                parts = assemble(wanted, options, _overrides(self))
+                self._processes, self._choice, self._engine, self._submission = parts
+                self._backend = self._choice.backend
+                if not self._processes:
+                    return
+                self._finalizer = util.Finalize(
+                    None, self._engine.terminate, args=(_GRACE,), exitpriority=15
+                )
+                self._engine.life.on_finish = self._finalizer.cancel
+                self._engine.open()
+                self._state = RUN
         except BaseException:
-            self._engine.terminate(_GRACE)
+            if "_finalizer" in vars(self):
+                self._state = TERMINATE
+                self._engine.terminate(_GRACE)
             raise
-        self._state = RUN
 
     # One call -------------------------------------------------------------------------------------
 
@@ -113,6 +116,7 @@ class Pool(AsyncContext, PrivateNames):
         **options: Unpack[TaskOptions],
     ) -> T:
         """``func(*args, **kwds)`` in a worker; waits for it."""
+        self._engine.check_may_wait()
         self._check_running()
         result: AsyncResult[T] = self._submission.call(self, func, args, kwds, None, options)
         return result.get()
@@ -156,6 +160,7 @@ class Pool(AsyncContext, PrivateNames):
         Without ``chunksize``, tasks go in chunks of a few milliseconds by measured time; with it, that
         many are never parted.
         """
+        self._engine.check_may_wait()
         return self._map(func, iterable, MAP, chunksize, (None, None), options).get()
 
     def starmap(
@@ -166,6 +171,7 @@ class Pool(AsyncContext, PrivateNames):
         **options: Unpack[TaskOptions],
     ) -> list[T]:
         """``map`` of ``func(*x)``."""
+        self._engine.check_may_wait()
         return self._map(func, iterable, STAR, chunksize, (None, None), options).get()
 
     def map_async(
@@ -287,6 +293,7 @@ class Pool(AsyncContext, PrivateNames):
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if self._state == RUN:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+        if self._state in (RUN, TERMINATE):  # a signal may have torn terminate()
             self._engine.terminate(_GRACE, wait=False)
 
     def __reduce__(self) -> Any:

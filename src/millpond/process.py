@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
-_taking = threading.Lock()
+_taking = threading.RLock()  # garbage collection may ask another process while this thread has it
 
 
 class Process(multiprocessing.process.BaseProcess):

@@ -7,9 +7,11 @@ against a thread that always drives, this saves two switches of threads a call (
 Rules of this module:
 
 1. The seat is a lock that is only ever tried, never waited for: who does not get it parks on what he wants.
-2. No lost ring: the owner looks into the inbox after he said that he goes to sleep (``asleep``), and again
+2. Garbage collection may run a ``__del__`` of the user's at any point here, and that may use the pool. The thread
+   that has the seat can therefore take it once more; while the loop runs, it is told that it cannot wait.
+3. No lost ring: the owner looks into the inbox after he said that he goes to sleep (``asleep``), and again
    after giving up the seat; who rings looks at what the owner said after he appended to the inbox.
-3. Only a thread that no signal handler can interrupt drives (``interrupts``); others park.
+4. Only a thread that no signal handler can interrupt drives (``interrupts``); others park.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Loop(Protocol):
     @property
     def inbox(self) -> object: ...  # truthy while something is in it
     @property
-    def stepping(self) -> bool: ...  # state is being changed
+    def stepping(
+        self,
+    ) -> bool: ...  # state is being changed: all the time, but where the user's code is called
     @property
     def finished(self) -> bool: ...
     def outstanding(self) -> bool: ...
@@ -58,7 +62,7 @@ class Seat:
         self._bells = bells
         self._attended = attended
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         FORSAKEN.add(self._lock)
         self._owner: int | None = None  # the thread that has it
         self.asleep = False  # the owner is about to poll, or polls
@@ -74,10 +78,7 @@ class Seat:
         """Until the target is ready or ``timeout`` seconds have passed; drives if nobody else does."""
         deadline = None if timeout is None else self._clock() + timeout
         if self._owner == threading.get_ident():
-            if self._loop.stepping:
-                raise RuntimeError(
-                    "a pool cannot be waited for in __del__ while it is being driven"
-                )
+            self.check_may_wait()
             self._loop.drive(target.ready, deadline, False)
         elif not self._attended or may_drive():
             self._wait(target, deadline)
@@ -88,6 +89,15 @@ class Seat:
                 if left is not None and left <= 0:
                     return
                 target.park(left)
+
+    def may_wait(self) -> bool:
+        """Whether this thread may wait here: in ``__del__``, amid what it does for the pool, it may not."""
+        return self._owner != threading.get_ident() or not self._loop.stepping
+
+    def check_may_wait(self) -> None:
+        """Raise RuntimeError where it may not."""
+        if not self.may_wait():
+            raise RuntimeError("a pool cannot be waited for in __del__ while it is being driven")
 
     def ring(self) -> None:
         """See to it that somebody looks into the inbox; without a caretaker, do so here and now."""

@@ -7,7 +7,6 @@ result's error, as in ``multiprocessing``; a call without options takes the shor
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import FunctionType
@@ -49,7 +48,6 @@ class Submission:
         self._recycling = policy.max_chunks is not None
         self._defaults = defaults
         self._calls: dict[Any, CallStream] = {}
-        self._calling = threading.Lock()
         self._numbers = itertools.count()  # of calls that take their seed from the pool
 
     # One call -------------------------------------------------------------------------------------
@@ -86,15 +84,19 @@ class Submission:
         key = func if options is NONE else (func, options)
         try:
             stream = self._calls.get(key)
-        except TypeError:  # options that cannot be hashed
+        except Exception:  # options that cannot be hashed, or compared
             return self.new_stream(func, options)
-        if stream is None:
-            with self._calling:
-                stream = self.new_stream(func, options)
-                stream.shared = True
-                self._calls[key] = stream
-                if len(self._calls) > _STREAMS:
-                    self.engine.retire(self._calls.pop(next(iter(self._calls))))
+        return self._share(key, self.new_stream(func, options)) if stream is None else stream
+
+    def _share(self, key: Any, fresh: CallStream) -> CallStream:
+        """The stream of all who look for this key at once: each step is whole, whatever comes between."""
+        fresh.shared = True
+        stream = self._calls.setdefault(key, fresh)
+        if len(self._calls) > _STREAMS:
+            for oldest in list(self._calls)[:-_STREAMS]:
+                old = self._calls.pop(oldest, None)
+                if old is not None:
+                    self.engine.retire(old)
         return stream
 
     def defaults(self) -> Options:
@@ -189,6 +191,7 @@ class Submission:
             partial(self.packing.argument, MAP, function=func),
             engine.ring,
             threaded=engine.attended,
+            outside=engine.outside,
         )
         kind = IMapIterator if ordered else IMapUnorderedIterator
         iterator: IMapIterator[Any] = kind(engine, job, pool)

@@ -13,17 +13,26 @@ from __future__ import annotations
 import contextlib
 import dis
 import faulthandler
+import gc
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import millpond
 from millpond import Pool
 
 INTERRUPTIBLE = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD"}
 LIMIT = 10.0  # seconds for a round
 MISSES = 8  # rounds in a row that were over too soon: how many places there are depends on the time
+
+
+HERE = os.getpid()
 
 
 class Struck(BaseException):
@@ -57,7 +66,7 @@ class Stroke:
         self._last[frame] = frame.f_lasti
         if before is not None and dis.opname[frame.f_code.co_code[before]] in INTERRUPTIBLE:
             self.left -= 1
-            if self.left == 0:
+            if self.left == 0 and os.getpid() == HERE:  # a forked copy is traced, too
                 self._fall(frame)
         return self._step
 
@@ -112,15 +121,63 @@ def terminate(pool: Pool) -> None:
     pool.join()
 
 
+def make(pool: Pool) -> None:
+    """A constructor that is struck leaves nothing; what it made is ended when the stroke is over."""
+    _made.append(make_pool(_backend[0]))
+
+
+def start(pool: Pool) -> None:
+    """The same of a process."""
+    process = millpond.get_context(_backend[0]).Process(target=square, args=(3,))
+    _started.append(process)
+    process.start()
+
+
+_backend: list[str] = []
+_made: list[Pool] = []
+_started: list[Any] = []
+
+
+def clear_up(before: tuple[int, int, int]) -> None:
+    """End what was made; then there is nothing more than before."""
+    while _made:
+        pool = _made.pop()
+        pool.terminate()
+        pool.join()
+        del pool
+    while _started:
+        process = _started.pop()
+        if process.pid is not None:
+            process.join()
+            process.close()
+        del process
+    deadline = time.monotonic() + LIMIT / 2
+    while any(now > then for now, then in zip(holdings(), before, strict=True)):
+        assert time.monotonic() < deadline, f"left behind: {holdings()}, before: {before}"
+        gc.collect()
+        time.sleep(0.01)
+
+
+def holdings() -> tuple[int, int, int]:
+    """How many descriptors, threads and children there are."""
+    children = sum(
+        len(Path(f"/proc/self/task/{task}/children").read_text().split())
+        for task in os.listdir("/proc/self/task")
+    )
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), children
+
+
 SCENARIOS: dict[str, Callable[[Pool], None]] = {
-    f.__name__: f for f in (apply, apply_async, callback, map_some, imap, timeout, end, terminate)
+    f.__name__: f
+    for f in (apply, apply_async, callback, map_some, imap, timeout, end, terminate, make, start)
 }
 ENDING = (end, terminate)
+MAKING = (make, start)
 
 
 def make_pool(backend: str) -> Pool:
-    if backend == "fork":
-        return Pool(2, start_method="fork")
+    if backend in ("fork", "forkserver", "spawn"):
+        return Pool(2, start_method=backend)
     return Pool(2, backend=backend)
 
 
@@ -165,7 +222,10 @@ def strike_everywhere(
 ) -> int:
     pool = make_pool(backend)
     check(pool, 1)
+    _backend.append(backend)
     scenario(pool)
+    clear_up((1 << 30,) * 3)
+    before = holdings()
     if scenario in ENDING:
         pool = make_pool(backend)
     place, missed = 1, 0
@@ -179,6 +239,8 @@ def strike_everywhere(
                 pool.join()
                 pool = make_pool(backend)
             check(pool, place)
+            if scenario in MAKING:
+                clear_up(before)
         except BaseException as failure:
             failure.add_note(f"after a signal at place {place}, {stroke.where}")
             raise

@@ -43,6 +43,15 @@ def test_another_signal_whose_handler_raises_anywhere(scenario: str, stride: int
     assert strike("fork", scenario, "SIGALRM", stride) > 20
 
 
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGALRM"])
+@pytest.mark.parametrize("scenario", ["make", "start"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_what_is_struck_while_it_is_made_leaves_nothing(
+    method: str, scenario: str, signal: str
+) -> None:
+    assert strike(method, scenario, signal, 307) > 20
+
+
 @pytest.mark.parametrize("backend", ["threads", "inline"])
 @pytest.mark.parametrize("scenario", ["apply", "imap"])
 def test_ctrl_c_on_other_backends(backend: str, scenario: str) -> None:

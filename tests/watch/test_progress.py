@@ -252,7 +252,7 @@ def test_a_callable_may_start_and_finish_watches_and_is_called_without_a_lock() 
     unlocked: list[bool] = []
 
     def told(seen: Snapshot) -> None:
-        unlocked.append(not progress._changing.locked())
+        unlocked.append(not progress._changing._is_owned())  # type: ignore[attr-defined]
         if not seen_inside.is_set():
             job = FakeJob(2)
             nested = progress.start(job, inner)

@@ -9,6 +9,7 @@ order of its numbers, ``Lost`` last; nothing comes after it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 from millpond.core.commands import Span
@@ -64,8 +65,28 @@ class WorkerInfo(NamedTuple):
     sandbox: dict[str, Any] | None = None  # what it says that it gave up, once it is ready
 
 
+class Outside(Protocol):
+    """The context in which the driver calls code of the user's, which may use the pool."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    # For what a worker has to do before all else: it is given nothing more meanwhile.
+    def of(self, worker: WorkerId) -> AbstractContextManager[None]: ...
+
+
+class Nowhere(nullcontext[None]):
+    """Without a driver."""
+
+    def of(self, worker: WorkerId) -> AbstractContextManager[None]:
+        """As in ``Outside``."""
+        return self
+
+
 class Packing(Protocol):
     """How functions and arguments are kept until they are sent. Each may raise what pickling raises."""
+
+    outside: Outside
 
     def function(self, function: Any) -> Any: ...
     def argument(self, style: int, argument: Any, function: Any = None) -> Any: ...

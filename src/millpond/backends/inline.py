@@ -47,6 +47,7 @@ class InlineBackend:
         self._tasks: deque[tuple[WorkerId, int, local.Task]] = deque()
         self._reports: deque[Report] = deque()
         self._stopping: list[WorkerId] = []
+        self._running: list[WorkerId] = []  # one inside of the other
         self.packing = local.LocalPacking()
         self.kills = False
         self.bells = _NoBells()
@@ -55,7 +56,8 @@ class InlineBackend:
         event: Event = Ready(worker)
         if self._settings.initializer is not None:
             try:
-                self._settings.initializer(*self._settings.initargs)
+                with self.packing.outside:
+                    self._settings.initializer(*self._settings.initargs)
             except Exception as exception:
                 cause = local.InitializerFailure(self._settings.initializer, exception)
                 event = Lost(worker, 0, 0, cause, failed=True, hopeless=True)
@@ -86,14 +88,23 @@ class InlineBackend:
         raise CannotKill("a task that runs in the caller's own thread cannot be killed")
 
     def poll(self, timeout: float | None, brisk: bool = False) -> Sequence[Report]:
-        busy = {worker for worker, _, _ in self._tasks} if self._stopping else ()
+        busy = {*self._running, *(worker for worker, _, _ in self._tasks)} if self._stopping else ()
         for worker in [worker for worker in self._stopping if worker not in busy]:
             self._stopping.remove(worker)
             self._reports.append(Report(Lost(worker, 0, 0)))
-        if not self._reports and self._tasks:
-            worker, seq, task = self._tasks.popleft()
+        # A task may wait for the pool, which comes back here: what is behind it in its worker is not begun.
+        ready = (at for at, (owner, _, _) in enumerate(self._tasks) if owner not in self._running)
+        at = next(ready, None)
+        if not self._reports and at is not None:
+            worker, seq, task = self._tasks[at]
+            del self._tasks[at]
             begin = interrupts.clock()
-            outcome = self._run_conducted(task) if type(task[0]) is Conducted else self._run(task)
+            self._running.append(worker)
+            try:
+                conducted = type(task[0]) is Conducted
+                outcome = (self._run_conducted if conducted else self._run)(worker, task)
+            finally:
+                self._running.pop()
             seconds = interrupts.clock() - begin
             again = (0,) if type(outcome) is Error and outcome.again else ()
             done: Event = Done(worker, seq, 1, seconds, again)
@@ -106,16 +117,16 @@ class InlineBackend:
         self._reports.clear()
         return reports
 
-    def _run_conducted(self, task: local.Task) -> Value | Error:
+    def _run_conducted(self, worker: WorkerId, task: local.Task) -> Value | Error:
         function: Any = task[0]
         if function.conduct.seed is None or function.conduct.slots:
-            return self._run(task)
+            return self._run(worker, task)
         with Borrowed():  # outside of where Ctrl-C raises, so that it is sure to be given back
-            return self._run(task)
+            return self._run(worker, task)
 
-    def _run(self, task: local.Task) -> Value | Error:
+    def _run(self, worker: WorkerId, task: local.Task) -> Value | Error:
         try:
-            with interrupts.Allowed():
+            with self.packing.outside.of(worker), interrupts.Allowed():
                 return self._task(task)
         except KeyboardInterrupt as interrupt:  # at the task's edge; it comes again after the step
             return Error(local.aborted(interrupt))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from millpond import errors
-from millpond.backends.base import Work
+from millpond.backends.base import Nowhere, Outside, Work
 from millpond.core.commands import Span
 from millpond.worker import raised
 from millpond.worker.codec import CALL, GONE, STAR
@@ -20,6 +20,8 @@ Task = tuple[Callable[..., Any] | Conducted, int, Any, int]
 
 class LocalPacking:
     """Everything stays what it is."""
+
+    outside: Outside = Nowhere()
 
     def function(self, function: Any) -> Any:
         return function

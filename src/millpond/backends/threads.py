@@ -16,7 +16,6 @@ from millpond.backends.base import Report, Work, WorkerInfo
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.errors import CannotKill
-from millpond.parking import FORSAKEN
 from millpond.worker.conduct import Conducted
 from millpond.worker.loop import Settings
 from millpond.worker.outcome import Error, Mixed, offsets_again
@@ -48,8 +47,10 @@ class _Worker(threading.Thread):
         self.share = share
         self.reports = reports
         self.tasks: deque[tuple[int, Task]] = deque()  # each with its number
-        self.more = threading.Semaphore(0)
-        FORSAKEN.add(self.more)
+        # In C, not a Semaphore: garbage collection may use the pool while this thread is here.
+        self.more: SimpleQueue[None] = (
+            SimpleQueue()
+        )  # an entry for each task, or whatever else is new
         self.seq = 0  # of the task that it is in, or was in last
         self.next_seq = 0  # that the next task given to it will have
         self.begun: float | None = None  # since when it is in a task
@@ -96,9 +97,9 @@ class _Worker(threading.Thread):
         """Until there may be a task, or no coroutine is left where no more will come."""
         coroutines = self.coroutines
         if coroutines is None:
-            self.more.acquire()
+            self.more.get()
             return
-        while not self.more.acquire(blocking=False):
+        while not self._has_more():
             while self.unwanted:
                 seq = self.unwanted.popleft()
                 for number in list(coroutines.open) if seq == _ALL else [seq]:
@@ -106,6 +107,13 @@ class _Worker(threading.Thread):
             coroutines.run()
             if coroutines.over:
                 return
+
+    def _has_more(self) -> bool:
+        try:
+            self.more.get_nowait()
+        except Empty:
+            return False
+        return True
 
     def _hold(self, task: Task) -> None:
         if self.coroutines is None:
@@ -184,7 +192,8 @@ class ThreadBackend:
         tasks = local.tasks_of(work)
         thread.next_seq = seq + len(tasks)
         thread.tasks.extend(enumerate(tasks, seq))
-        thread.more.release(len(tasks))
+        for _ in tasks:
+            thread.more.put(None)
         thread.rouse()
         return 0
 
@@ -211,7 +220,7 @@ class ThreadBackend:
     def stop(self, worker: WorkerId) -> None:
         thread = self._workers[worker]
         thread.tasks.append((thread.next_seq, _STOP))
-        thread.more.release()
+        thread.more.put(None)
         thread.rouse()
 
     def kill(self, worker: WorkerId) -> None:
@@ -253,7 +262,7 @@ class ThreadBackend:
             thread.tasks.clear()
             thread.unwanted.append(_ALL)
             thread.tasks.append((thread.next_seq, _STOP))
-            thread.more.release()
+            thread.more.put(None)
             thread.rouse()
         for thread in threads:
             if thread is not threading.current_thread():

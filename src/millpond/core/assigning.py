@@ -45,7 +45,7 @@ def worker_for_coroutines(
     A worker is sent a quarter more than it runs at once, so that it need not wait for the next, and no fewer
     than that at a time.
     """
-    able = [w for w in workers if w.ready and not w.retiring and not w.recalling]
+    able = [w for w in workers if w.ready and not (w.retiring or w.recalling or w.packing)]
     worker = min(able, key=lambda w: len(w.open), default=None)
     if worker is None:
         return None, 0

@@ -18,7 +18,7 @@ from typing import Any
 from millpond.core import events
 from millpond.core.commands import DROPPED, Abandon, Command, Kill, Recall, Retry, Settle, Span
 from millpond.core.crew import Crew
-from millpond.core.events import JobId, WorkerId
+from millpond.core.events import JobId
 from millpond.core.policy import NO_LIMITS, Policy
 from millpond.core.retrying import pause
 from millpond.core.watching import CHECK, cancelled, overdue, patience, wake_up
@@ -86,10 +86,6 @@ class Scheduler(Crew):
             worker.flight and not worker.unmeasured and worker.load < self.policy.blink
             for worker in self.workers.values()
         )
-
-    def waits_for(self, workers: Collection[WorkerId]) -> bool:
-        """Whether tasks are queued and no worker but these is there to take them."""
-        return bool(self._backlog) and all(worker.id in workers for worker in self.workers.values())
 
     @property
     def waiting(self) -> int:

@@ -37,13 +37,14 @@ class WorkerState:
     """A worker, from the order to start it until its end has been handled."""
 
     __slots__ = (
-        "bytes", "check", "chunks", "ends", "flight", "id", "late", "load", "next_seq", "open", "patience",
-        "ready", "recalling", "recalls", "retiring", "since", "unmeasured",
+        "bytes", "check", "chunks", "ends", "flight", "id", "late", "load", "next_seq", "open", "packing",
+        "patience", "ready", "recalling", "recalls", "retiring", "since", "unmeasured",
     )  # fmt: skip
 
     def __init__(self, number: WorkerId, patience: float) -> None:
         self.id = number
         self.ready = False
+        self.packing = False  # what it is to get is being packed: it gets nothing else before that
         self.retiring = False  # it was told to stop after what it holds
         self.recalling = False  # it was asked to give back what it has not begun
         self.recalls = 0  # how often, so far
@@ -65,7 +66,7 @@ class WorkerState:
         return (
             self.unmeasured == 0
             and self.ready
-            and not (self.retiring or self.recalling or self.late)
+            and not (self.retiring or self.recalling or self.late or self.packing)
         )
 
     def hides_work(self) -> bool:

@@ -31,7 +31,7 @@ _PATIENCE = 5.0
 """Seconds that ``finish`` waits for a callable, or for a terminal that takes no text."""
 
 _changing = (
-    threading.Lock()
+    threading.RLock()
 )  # held to add a watch, and to end the thread; nothing is called under it
 
 
@@ -210,7 +210,7 @@ def _in_child() -> None:
     """A forked copy of the program has no such thread, and perhaps a lock that nobody gives back."""
     global _watcher, _changing
     _watcher = None
-    _changing = threading.Lock()
+    _changing = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_in_child)

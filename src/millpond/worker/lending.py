@@ -5,7 +5,8 @@
     the last of them lets go -> the segment is free
 
 Rules: any thread may encode, so what is lent is counted under a lock; garbage collection, which may come while
-this thread has the lock, only appends to a deque and tries the lock.
+this thread has the lock, changes nothing then: what it gives back it appends to a deque, and there is no room for
+what code that it runs would put here.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Lending:
 
     def __init__(self, fd: int, keep: int = ALL) -> None:
         self._lender = Lender(fd, keep)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._changing = False  # under the lock
         self._given_back: deque[tuple[int, bool]] = deque()
         self._owned: dict[int, tuple[int, weakref.ref[Loan]]] = {}  # addresses, by their numbers
 
@@ -90,7 +92,13 @@ class Lending:
 
     def _take(self, size: int) -> tuple[Loan | None, Any]:
         with self._lock:
-            slot = self._lender.take(size)
+            if self._changing:
+                return None, None
+            self._changing = True
+            try:
+                slot = self._lender.take(size)
+            finally:
+                self._changing = False
         self._tidy()
         return (None, None) if slot is None else (Loan(self, slot.segment(size)), slot)
 
@@ -104,12 +112,17 @@ class Lending:
         while self._given_back:
             if not self._lock.acquire(blocking=False):
                 return
+            if self._changing:
+                self._lock.release()
+                return
+            self._changing = True
             try:
                 while self._given_back:
                     number, empty = self._given_back.popleft()
                     self._owned.pop(number, None)
                     self._lender.free(number, empty=empty)
             finally:
+                self._changing = False
                 self._lock.release()
 
     def usage(self) -> dict[str, int]:

@@ -22,7 +22,9 @@ _OF_ALL: Final = 16
 _LEAST: Final = 1 << 26
 """Of results, for one worker."""
 
-_changing = threading.Lock()
+_changing = (
+    threading.RLock()
+)  # garbage collection may make a pool, or end one, while this thread has it
 _current: weakref.ref[Shared] | None = None
 
 

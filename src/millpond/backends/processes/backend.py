@@ -22,7 +22,7 @@ from millpond.backends.processes.ending import end_all
 from millpond.backends.processes.lookout import Lookout
 from millpond.backends.processes.out_of_memory import Kills
 from millpond.backends.processes.outfit import Outfit
-from millpond.backends.processes.packing import ProcessPacking, encoded_call
+from millpond.backends.processes.packing import ProcessPacking, encoded_call, refused
 from millpond.core.commands import Span
 from millpond.core.events import Done, Ended, Lost, Ready, Recalled, WorkerId
 from millpond.worker import frames, last_words, raised
@@ -40,6 +40,9 @@ _LARGE = 1 << 16
 
 _LOADING = 60.0
 """Seconds that a function and its arguments may take to load, imports too, beyond the limit of a task."""
+
+_TOO_LARGE = range(BODY)
+"""Stands for what takes more memory than there is."""
 
 _live: weakref.WeakSet[ProcessBackend] = weakref.WeakSet()
 
@@ -101,14 +104,20 @@ class ProcessBackend:
             (payload,) = job.arguments(span.start, span.stop)
             straight = type(payload) is not Parcel and job.id not in self.packing.large
             if payload is not GONE and straight:  # the straight line: a frame without an index
-                payload = encoded_call(payload)
+                try:
+                    payload = encoded_call(payload)
+                except MemoryError:
+                    payload = _TOO_LARGE
                 if len(payload) < BODY:
                     child.next_seq = seq + 1
                     call = frames.encode(frames.CALL, (payload,), count=job.id, seq=seq)
                     child.write(self._lookout, [*child.stale(), *call])
                     return len(payload)
                 self.packing.large.add(job.id)  # from now on none of them is tried here
-        body, loans = self.packing.chunk(child.known, work)
+        try:
+            body, loans = self.packing.chunk(child.known, work)
+        except Exception as failure:  # not even one by one: no memory
+            body, loans = refused(child.known, work, failure), []
         count = sum(span.stop - span.start for _, span in work)
         child.whole.sent(work, seq)
         child.next_seq = seq + count

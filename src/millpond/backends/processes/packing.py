@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from millpond.backends.base import Work
+from millpond.backends.base import Nowhere, Outside, Work
 from millpond.backends.processes.state import is_reference, may_keep_state
 from millpond.core.commands import Span
 from millpond.worker.codec import (
@@ -22,7 +22,7 @@ from millpond.worker.codec import (
 from millpond.worker.conduct import is_global
 from millpond.worker.frames import Buffer
 from millpond.worker.lending import Loan
-from millpond.worker.outcome import PLAIN, SMALL, NotTogether, is_large
+from millpond.worker.outcome import PLAIN, SMALL, is_large
 from millpond.worker.parcels import Parcel, Put, dump, lay
 
 _FEW = 8
@@ -57,6 +57,7 @@ class ProcessPacking:
         self._main_importable = main_importable
         self._put = put
         self._dump = partial(encode_argument, main_importable=main_importable)
+        self.outside: Outside = Nowhere()
         self.large: set[int] = set()  # jobs whose plain arguments are each a blob, too
 
     def keeps(self, function: Any) -> bool:
@@ -96,11 +97,16 @@ class ProcessPacking:
         """A chunk as the body of a frame, and what it lends; ``known``: jobs whose function the worker has."""
         if any(job.reordered for job, _ in work):
             work = list(_one_by_one(work))
-        parts = [self._part(known, job, span) for job, span in work]
+        # All of them first: a pickling hook may use the pool, and what the others are may have ended then.
+        given = [job.arguments(span.start, span.stop) for job, span in work]
+        parts = [
+            self._part(known, job, span, items)
+            for (job, span), items in zip(work, given, strict=True)
+        ]
         parcels: list[Parcel] = []
         try:
             body = encode_chunk(parts, parcels)
-        except NotTogether:
+        except Exception:  # NotTogether; another thread changes a container meanwhile; no memory
             body = []
         if not body or len(body[1]) > SMALL * sum(part.tasks for part in parts):
             apart = [
@@ -111,8 +117,7 @@ class ProcessPacking:
         loans = [loan for parcel in parcels for loan in parcel.parts if type(loan) is Loan]
         return body, loans
 
-    def _part(self, known: set[int], job: Work, span: Span) -> Part:
-        items = job.arguments(span.start, span.stop)
+    def _part(self, known: set[int], job: Work, span: Span, items: Sequence[Any]) -> Part:
         plain: Sequence[Any] | None = None
         blobs: list[Buffer | Parcel | None] | None = None
         if job.style == CALL:
@@ -170,10 +175,24 @@ class ProcessPacking:
         try:
             if type(item) in PLAIN:
                 return self._laid(item)
-            return encode_argument(item, self._main_importable, self._put)
+            with self.outside:
+                return encode_argument(item, self._main_importable, self._put)
         except BaseException as refusal:  # a pickling hook may raise anything
-            job.refuse(index, _explaining().task(refusal, job, index, item, self._dump))
+            with self.outside:
+                job.refuse(index, _explaining().task(refusal, job, index, item, self._dump))
             return None
+
+
+def refused(known: set[int], work: Sequence[tuple[Work, Span]], failure: Exception) -> list[Buffer]:
+    """A chunk without arguments: ``failure`` is the outcome of each task, whatever is answered for it."""
+    parts = []
+    for job, span in work:
+        known.add(job.id)
+        for index in range(span.start, span.stop):
+            job.refuse(index, failure)
+        blobs = [None] * (span.stop - span.start)
+        parts.append(Part(job.id, job.style, span.start, 1, job.function, None, blobs))
+    return encode_chunk(parts)
 
 
 def _explaining() -> Any:

@@ -2,7 +2,7 @@
 
 Rules: the signals that programs handle are blocked in the thread that starts a process, from before
 the process exists until it is registered; they are let in where the start runs code of the user's
-(pickling) or waits; where other threads take the signals instead, nothing is promised.
+(pickling) or waits. Where other threads take the signals instead, the handlers wait (``interrupts.Postponed``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import threading
 from _signal import pthread_sigmask  # type: ignore[import-not-found]  # signal's wraps each answer in enums
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from millpond.interrupts import Postponed, Resumed
 
 ALL_SIGNALS = frozenset(signal.valid_signals())
 
@@ -36,13 +38,14 @@ def held() -> Iterator[None]:
     if getattr(_thread, "mask", None) is not None:
         yield
         return
-    _thread.mask = mask()
-    try:
-        pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-        yield
-    finally:
-        own, _thread.mask = _thread.mask, None
-        pthread_sigmask(signal.SIG_SETMASK, own)
+    with Postponed():
+        _thread.mask = mask()
+        try:
+            pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+            yield
+        finally:
+            own, _thread.mask = _thread.mask, None
+            pthread_sigmask(signal.SIG_SETMASK, own)
 
 
 @contextmanager
@@ -53,8 +56,9 @@ def let_in() -> Iterator[None]:
         yield
         return
     try:
-        pthread_sigmask(signal.SIG_SETMASK, own)
-        yield
+        with Resumed():
+            pthread_sigmask(signal.SIG_SETMASK, own)
+            yield
     finally:
         pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
