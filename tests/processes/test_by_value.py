@@ -162,3 +162,25 @@ def test_one_main_namespace(tmp_path: Path) -> None:
         [sys.executable, str(script), WORKER], capture_output=True, text=True, timeout=60
     )
     assert (answer.stdout, answer.stderr) == ("ok\n", "")
+
+
+def test_a_class_that_travels_keeps_what_the_tasks_of_a_call_set_in_it() -> None:
+    program = """
+import millpond
+
+class Model:
+    loaded = 0
+
+    def __init__(self):
+        self.steps = 0
+
+    def run(self, x):
+        self.steps += 1
+        type(self).loaded += 1
+        return self.steps, type(self).loaded
+
+with millpond.Pool(1, start_method="forkserver") as pool:
+    assert pool.map(Model().run, range(4), 1) == [(1, n) for n in (1, 2, 3, 4)]
+    assert pool.map(Model().run, range(4), 2) == [(1, 1), (2, 2), (1, 3), (2, 4)]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

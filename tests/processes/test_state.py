@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from millpond import Pool
 from millpond.backends.processes.packing import ProcessPacking
 from millpond.backends.processes.state import may_keep_state
 from millpond.core.commands import Span
@@ -129,11 +128,3 @@ def test_what_is_taken_back_begins_where_a_chunk_begins() -> None:
     assert [taken[seq] for seq in (117, 119, 120)] == [120] * 3
     assert taken[121] == 121
     assert whole.boundary(111, 120) == 111, "it has answered them"
-
-
-@pytest.mark.parametrize("backend", ["threads", "inline"])
-def test_tasks_in_the_caller_s_process_share_the_callable(backend: str) -> None:
-    walk = Walk()
-    with Pool(1, backend=backend) as pool:
-        assert [steps for steps, _ in pool.imap(walk.step, range(5))] == [1, 2, 3, 4, 5]
-    assert walk.steps == 5

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _REFUSALS = (pickle.PicklingError, AttributeError, TypeError)
 
+_WITH_SETTER = 6
+"""Items of a reduction that says how its state is set."""
+
 Names = Mapping[int, str]
 """id of an object that the other process has already -> the name that it has there."""
 
@@ -181,6 +184,8 @@ def _make_value_pickler() -> Any:
             if in_main and self._main_importable:
                 return NotImplemented  # by reference
             reduced = super().reducer_override(obj)
+            if type(reduced) is tuple and len(reduced) == _WITH_SETTER and isinstance(obj, type):
+                reduced = (*reduced[:-1], main_namespace.set_class_state)
             return _placed(obj, reduced, self._main) if type(reduced) is tuple else reduced
 
     return ValuePickler

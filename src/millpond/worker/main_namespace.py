@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import sys
 import types
+import weakref
 from typing import Any
 
 _REPLACEABLE = (
@@ -35,6 +36,20 @@ class Sent(dict[str, Any]):
 
     def __reduce__(self) -> Any:
         return to_set, (dict(self), {name: _mark(name, value) for name, value in self.items()})
+
+
+renewing = False
+"""What arrives has arrived before, in the same call: classes keep what has been set in them since."""
+_complete: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+def set_class_state(made: type, state: Any) -> None:
+    """Give a class that arrives by value its attributes."""
+    from cloudpickle.cloudpickle import _class_setstate  # type: ignore[import-untyped]
+
+    if not (renewing and made in _complete):
+        _class_setstate(made, state)
+        _complete.add(made)
 
 
 def namespace() -> dict[str, Any]:

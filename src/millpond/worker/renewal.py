@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from time import monotonic_ns
 from typing import Any
 
+from millpond.worker import main_namespace
 from millpond.worker.codec import Part, decode_argument
 from millpond.worker.conduct import Conducted
 from millpond.worker.frames import Buffer
@@ -36,9 +37,16 @@ class Renewed:
 
     def take(self) -> Any:
         """A copy, when the one before is no longer used. Raises what unpickling it raises."""
-        copy = self._first.pop() if self._first else self._loaded()
+        copy = self._first.pop() if self._first else self._again()
         self._taken = monotonic_ns()
         return copy
+
+    def _again(self) -> Any:
+        main_namespace.renewing = True
+        try:
+            return self._loaded()
+        finally:
+            main_namespace.renewing = False
 
     @property
     def alone(self) -> bool:
