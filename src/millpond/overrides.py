@@ -51,10 +51,16 @@ class Overrides:
             else:
                 start = start._replace(queues=self._set_up(start.context))
         if "Process" in names:
-            made = copy.copy(start.context)
-            made.Process = partial(self._pool.Process, start.context)
-            start = start._replace(context=made)
+            start = start._replace(
+                context=self._making(start.context), served=self._making(start.served)
+            )
         return start
+
+    def _making(self, context: Any) -> Any:
+        """The context, of which the subclass makes the processes."""
+        made = copy.copy(context)
+        made.Process = partial(self._pool.Process, context)
+        return made
 
     def _set_up(self, context: Any) -> str | None:
         """Have the subclass make its queues; under which key they are known, None if they cannot be used."""

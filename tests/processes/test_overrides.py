@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import multiprocessing.context
+import threading
 import warnings
 from typing import Any
 
@@ -100,6 +101,27 @@ def test_queues_made_by_super_may_be_changed(context: Any) -> None:
 def test_process_makes_the_workers(context: Any) -> None:
     with overriding.Named(2, context=context) as pool:
         assert set(pool.map(overriding.name_of_worker, range(10), chunksize=1)) == {"mine"}
+
+
+def test_process_makes_the_workers_beside_a_thread_that_may_hold_a_lock() -> None:
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.is_set():
+            sum(range(100))
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pool = overriding.Named(2)
+        with pool:
+            assert pool.info()["start_method"] == "forkserver"
+            assert set(pool.map(overriding.name_of_worker, range(10), chunksize=1)) == {"mine"}
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_workers_that_are_not_daemonic_end_with_the_program_all_the_same() -> None:
