@@ -14,6 +14,7 @@ SECTIONS: Final = {
     "journeys": "Exits, exceptions, pickling",
     "values": "What tasks raise, return and keep",
     "callers": "The caller's own code",
+    "barges": "Code that comes amid the pool's own",
     "stuck": "Stuck workers and shutdown",
     "parents": "The parent's fate",
     "resources": "Resources and nasty tasks",
