@@ -6,6 +6,7 @@ attributes; a message names the culprit and, where there is one, the remedy.
 
 from __future__ import annotations
 
+import builtins
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +73,9 @@ class WorkerDied(MillpondError):
         return signal_name(self.exitcode)
 
 
-class TaskTimeout(MillpondError):
-    """A task ran longer than its own limit; it is no ``TimeoutError``, which is the caller's patience."""
+class TaskTimeout(MillpondError, builtins.TimeoutError):
+    """A task ran longer than its own limit. A built-in ``TimeoutError``, and not ``multiprocessing.TimeoutError``:
+    that is the caller's patience, with which the task goes on."""
 
 
 class TaskAborted(MillpondError):

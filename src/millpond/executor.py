@@ -105,6 +105,8 @@ class PoolExecutor(Executor):
         it does not wait for those). ``cancel_futures``: cancel what is pending.
         """
         self.closed = True
+        if self.engine.foreign:
+            return  # a forked copy of the program has nothing to wait for
         if cancel_futures:
             for future in list(self._outstanding):
                 future.cancel()

@@ -284,6 +284,8 @@ class Pool(AsyncContext, PrivateNames):
         return self
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
+        if self._engine.foreign:
+            return  # a forked copy of the program leaves the block: the pool is not its own
         if self._graceful and kind is None:
             self.close()
             self.join()

@@ -25,6 +25,7 @@ from millpond.backends.processes import starting
 from millpond.backends.processes.starting import interruptions, outcome_file, standard
 from millpond.backends.processes.starting.returned import Returned, captured
 from millpond.backends.processes.starting.terms import terms_of
+from millpond.system import low
 
 if TYPE_CHECKING:
     import asyncio
@@ -210,6 +211,7 @@ def _seconds(timeout: Any) -> float:
     return seconds
 
 
+@low.filled()
 def _launch(process: Process) -> Any:
     """Start the child, and its time."""
     popen = process._Popen(process)

@@ -189,3 +189,56 @@ def frozen(stage: Stage) -> None:
         )  # fmt: skip
         script.write_text(text)
         run(own, str(script))
+
+
+CLOSED = """
+import os, millpond
+def write(x):
+    return os.write(1, b"said by nobody") and x
+if __name__ == "__main__":
+    kept = os.dup(1)
+    for fd in (0, 1, 2):
+        os.close(fd)
+    with millpond.Pool(2, **{options}) as pool:
+        got = pool.map(write, range(20), 1)
+        write(1)
+        assert pool.map(write, range(20)) == got == list(range(20))
+    os.write(kept, {wanted!r})
+"""
+HANDLED = """
+import os, signal, millpond
+def handler(number, frame):
+    raise SystemExit("the program's handler ran")
+signal.signal(signal.SIGTERM, handler)
+if __name__ == "__main__":
+    with millpond.Pool(2, **{options}) as pool:
+        for _ in range(3):
+            os.kill(pool.apply(os.getpid), signal.SIGTERM)
+        copy = os.fork()
+        if not copy:
+            raise SystemExit(0)
+        assert os.waitpid(copy, 0)[1] == 0
+        assert pool.map(abs, range(9)) == list(range(9))
+    os.write(1, {wanted!r})
+"""
+
+
+def same_everywhere(stage: Stage, text: str) -> None:
+    script = Path(stage.path("script.py"))
+    Path(stage.path("starts")).touch()
+    script.write_text(text.format(options=stage.options(), wanted=WANTED.encode()))
+    run(stage, str(script))
+
+
+@fault(88, "descriptors 0 to 2 are closed", "works; nothing of the pool's gets these numbers")
+def closed_descriptors(stage: Stage) -> None:
+    same_everywhere(stage, CLOSED)
+
+
+@fault(
+    89,
+    "the program handles SIGTERM; a forked copy leaves the `with` block",
+    "no worker runs the handler; the copy exits with 0",
+)
+def handled_signal(stage: Stage) -> None:
+    same_everywhere(stage, HANDLED)

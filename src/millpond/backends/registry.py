@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from millpond import cpus, logs
+from millpond.backends import patched
 from millpond.backends.places import Staff, describe, places
 from millpond.system import descriptors, refusals
 from millpond.worker.loop import Settings
@@ -93,6 +94,7 @@ def choose(
         # A library that starts threads as it is imported would keep them out of the sandbox.
         staff = staff._replace(blas_threads=1) if staff.blas_threads is None else staff
     if name is None or name == "processes":
+        patched.check()
         return _processes(start, settings._replace(levels=logs.levels()), places(staff))
     if start.asked or staff.cpus or staff.blas_threads is not None or sandbox:
         raise ValueError(

@@ -10,6 +10,7 @@ from multiprocessing import reduction
 from time import monotonic_ns
 from typing import Any, Final
 
+from millpond.system import low
 from millpond.worker import arena
 from millpond.worker.borrower import Released
 from millpond.worker.frames import PIECE, RELEASED, Buffer, Decoder, Frame, encode
@@ -155,6 +156,7 @@ class Endpoint:
 
     def open(self) -> tuple[WorkerChannel, Slate, int]:
         """In the worker: take the descriptors over; the last is the slate's file's."""
+        low.hold()
         fd, page, own, parents = map(private, self.fds)
         channel, slate = WorkerChannel(fd), Slate(page)
         arena.begin(own, parents, channel.released, slate.words)

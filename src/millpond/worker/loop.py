@@ -407,6 +407,7 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
         failpoints.arm()
     # A process of another library's context has not done it before.
     place.take(own if settings.sandbox is None else place.without_threads(own))
+    place.forget_handler()  # which importing the main module may have set
     # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.
     signal.signal(signal.SIGINT, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

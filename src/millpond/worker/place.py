@@ -8,6 +8,7 @@ and that only where libraries are loaded that it is for. Libraries that are load
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any, Final, NamedTuple
 
@@ -56,6 +57,13 @@ def take(place: Place) -> None:
     cpus.of_thread.set(None)  # a copy made in a thread's task has that thread's
     limit(place)
     _seed()
+
+
+def forget_handler() -> None:
+    """A handler of the program's for SIGTERM does not run here, where that ends a worker; one that the
+    initializer sets does."""
+    if callable(signal.getsignal(signal.SIGTERM)):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def without_threads(place: Place) -> Place:

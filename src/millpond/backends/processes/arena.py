@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
+from millpond.system import low
 from millpond.worker import memory
 from millpond.worker.lending import Lending
 from millpond.worker.segments import open_file
@@ -68,7 +69,12 @@ def current() -> Shared:
 def join() -> Shared:
     """The same for a pool, which has to ``leave``."""
     with _changing:
-        shared = _found()
+        low.hold()
+        try:
+            shared = _found()
+        except BaseException:
+            low.release()
+            raise
         shared.users += 1
         return shared
 
@@ -85,6 +91,7 @@ def _found() -> Shared:
 def leave(shared: Shared) -> None:
     """A pool has ended. With the last one it is closed, unless there are arrays in it."""
     with _changing:
+        low.release()
         shared.users -= 1
         if not shared.users and not shared.owns:
             shared.close()

@@ -23,7 +23,8 @@ from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.server import Server, settle_in
 from millpond.backends.processes.starting.terms import terms_of
-from millpond.system import ends, states
+from millpond.system import ends, low, states
+from millpond.worker import place
 
 if TYPE_CHECKING:
     from millpond.backends.processes.starting.bystanders import Rest, Watch
@@ -55,6 +56,7 @@ class Unborn(NamedTuple):
     fds: Sequence[int]
 
 
+@low.filled()
 def fork(
     inherited: Mapping[str, object], first: Callable[[], object], brood: Sequence[Unborn] = (),
     watch: Watch | None = None,
@@ -126,6 +128,7 @@ class _Copy:
         code = 1
         try:
             settle_in()
+            place.forget_handler()  # here, so that no child has it for a moment
             ours.close()
             if self.waits and control.recv(len(_GO)) != _GO:
                 os._exit(0)
@@ -181,6 +184,7 @@ class _Copy:
         child.wake(self.mask.union(blocked), self.collects)
 
 
+@low.filled()
 def execute(preload: Sequence[str] | None, environment: Mapping[str, str] | None = None) -> Birth:
     """A fresh interpreter that serves, after it has imported ``preload``; ``environment``: instead of our own."""
     orders = parent_fd = -1

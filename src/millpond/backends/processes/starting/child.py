@@ -41,7 +41,10 @@ def enter(process_obj: BaseProcess, outcome: OutcomeFile | None, parent_fd: int 
 
 
 def begin_forked() -> None:
-    """A forked child forgets the exit functions that it inherited."""
+    """A forked child forgets the exit functions that it inherited, and where its parent wakes for signals."""
+    signal.set_wakeup_fd(
+        -1
+    )  # asyncio's: a signal of this process would be taken for one of the parent's
     if _RUNS_EXIT_FUNCTIONS:
         atexit._clear()
         atexit.register(standard.util._exit_function)

@@ -1,0 +1,147 @@
+"""What a program has done around a pool: closed its standard descriptors, set handlers, patched, forked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import millpond
+from millpond.system import low
+from tests.processes.waiting import LIMIT
+
+METHODS = ["fork", "forkserver", "spawn", None]
+
+CLOSED = """
+import os, sys
+import millpond
+
+def look(_):
+    found = []
+    for fd in (0, 1, 2):
+        try:
+            os.write(fd, b"said by nobody")
+            found.append(os.readlink(f"/proc/self/fd/{{fd}}"))
+        except OSError:
+            found.append("closed")
+    return found
+
+if __name__ == "__main__":
+    for fd in (0, 1, 2):
+        os.close(fd)
+    with millpond.Pool(1, start_method={method!r}) as pool:
+        found = [pool.apply(look, (0,)), look(0), pool.apply(look, (0,))]
+    found.append(look(0))
+    with open({into!r}, "w") as file:
+        file.write(repr(found))
+"""
+HANDLED = """
+import os, signal, socket
+import millpond
+
+def handler(number, frame):
+    os.write(os.open({into!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), b"handled")
+
+signal.signal(signal.SIGTERM, handler)
+
+if __name__ == "__main__":
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    with millpond.Pool(2, start_method={method!r}) as pool:
+        pid = pool.apply(os.getpid)
+        (victim,) = [process for process in pool._pool if process.pid == pid]
+        os.kill(victim.pid, signal.SIGTERM)
+        victim.join()
+        pool.map(abs, range(10))
+    try:
+        print(reader.recv(100))
+    except BlockingIOError:
+        print("not woken", victim.exitcode)
+"""
+FORKED = """
+import os, sys
+import millpond
+
+def left(leave):
+    pid = os.fork()
+    if not pid:
+        leave()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def leave_executor():
+    with executor:
+        sys.exit(0)
+
+if __name__ == "__main__":
+    with millpond.Pool(2, start_method={method!r}) as pool:
+        executor = pool.executor
+        future = executor.submit(abs, -1)
+        print(left(lambda: sys.exit(0)), left(leave_executor), pool.map(abs, [-1]), future.result())
+"""
+
+
+def run(text: str, tmp_path: Path, method: str | None) -> str:
+    program = tmp_path / "program.py"
+    program.write_text(text.format(method=method, into=str(tmp_path / "into")))
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=LIMIT,
+        stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_of_ours_is_where_closed_descriptors_were(
+    method: str | None, tmp_path: Path
+) -> None:
+    run(CLOSED, tmp_path, method)
+    null, closed = ["/dev/null"] * 3, ["closed"] * 3
+    assert (tmp_path / "into").read_text() == repr([null, null, null, closed])
+
+
+def test_what_the_program_puts_there_meanwhile_stays(tmp_path: Path) -> None:
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        with low.filled():
+            file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+            os.dup2(file, 0)
+            os.close(file)
+        os.write(0, b"still there")
+        assert (tmp_path / "file").read_bytes() == b"still there"
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_program_s_handlers_are_not_its_workers(method: str | None, tmp_path: Path) -> None:
+    assert run(HANDLED, tmp_path, method) == "not woken -15\n"
+    assert not (tmp_path / "into").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_forked_copy_leaves_quietly(method: str | None, tmp_path: Path) -> None:
+    assert run(FORKED, tmp_path, method) == "0 0 [1] 1\n"
+
+
+def test_a_patched_program_gets_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*args: object) -> None:
+        """A greenlet, say."""
+
+    start.__module__ = "gevent.thread"
+    monkeypatch.setattr(threading, "_start_new_thread", start)
+    with pytest.raises(RuntimeError, match="gevent has replaced Python's threads"):
+        millpond.Pool(1)
+
+
+def test_a_task_s_limit_is_a_timeout() -> None:
+    assert issubclass(millpond.TaskTimeout, TimeoutError)
+    assert not issubclass(millpond.TaskTimeout, millpond.TimeoutError)
