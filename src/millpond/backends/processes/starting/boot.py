@@ -76,6 +76,8 @@ def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
                 binding.bind_to_thread(own)
             _put_stdio(opening["stdio"], fds[1:])
             surroundings.put(opening["surroundings"])
+            if opening["place"] is not None:
+                place.forget_handler()  # which the main module may have set here
             child.wake(opening["surroundings"]["mask"] | opening["blocked"])
             code = child.run_sent(opening, pickled, outcome, parent_fd, None)
         except Exception:
