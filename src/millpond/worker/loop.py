@@ -68,8 +68,7 @@ class Settings(NamedTuple):
     sandbox: Sandbox | None = None
     answers: type[Answers] = Answers  # what gathers them
     place: place.Place = place.Place({})  # whose limit of threads has to wait for the sandbox
-    half_imported: tuple[str, ...] = ()
-    """Modules that were being imported when the pool was made; a worker that is no copy imports them so far."""
+    half_imported: tuple[str, ...] = ()  # modules that were being imported when the pool was made
 
     @property
     def wire(self) -> Wire:
