@@ -21,6 +21,9 @@ JOB = 1
 class Wire:
     """A worker's channel: what it is sent, and what it sent."""
 
+    taken: object = None
+    torn = False
+
     def __init__(self, *coming: list[Buffer]) -> None:
         self._coming = list(coming)
         self.sent: list[Frame] = []

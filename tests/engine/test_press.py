@@ -17,6 +17,8 @@ from millpond.worker.answers import PRESS, Answers
 class Channel:
     """Keeps what is sent."""
 
+    taken: object = None
+
     def __init__(self) -> None:
         self.frames: list[list[Any]] = []
 

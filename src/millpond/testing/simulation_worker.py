@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from millpond.testing.simulation_strand import Strand
+from millpond.testing.simulation_strand import Doom, Strand
 from millpond.worker import frames
 from millpond.worker.frames import Buffer, Decoder, Frame
 from millpond.worker.slate import IDLE, MOST, STEP, WORD, Slate
@@ -60,6 +60,7 @@ def loop() -> Any:
     def monotonic_ns() -> int:
         return current_worker().world.nanoseconds()
 
+    module.ENDINGS = (*module.ENDINGS, Doom)
     module.monotonic_ns = monotonic_ns
     module.decode_chunk = decode_chunk
     return module
@@ -87,6 +88,9 @@ class SimulatedPage:
 
 class SimulatedChannel:
     """The worker's end. It may end between any two bytes."""
+
+    taken: object = None
+    torn = False
 
     def __init__(self, end: socket.socket, worker: SimulatedProcess) -> None:
         end.setblocking(False)
@@ -237,8 +241,10 @@ class SimulatedProcess:
 
     @contextmanager
     def stopped(self) -> Iterator[bool]:
-        """Nothing runs while the parent does; sometimes it takes too long to stop. A worker that sleeps in its task
-        hears that it is pressed."""
+        """Nothing runs while the parent does; sometimes it takes too long to stop.
+
+        A worker that sleeps in its task hears that it is pressed.
+        """
         yield self.is_alive() and (self.world.kind or self.world.chance(0.9))
         self.pressed = True
 

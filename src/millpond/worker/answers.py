@@ -32,15 +32,20 @@ _ROOM: Final = 50
 
 
 class Answers:
-    """What has been gathered, in the order of the tasks. The ``seq`` of a call is the number of the next task."""
+    """What has been gathered, in the order of the tasks.
+
+    Each method does its work by one step that no signal's handler can come amid: ``next`` says what was done.
+    """
 
     def __init__(self, channel: WorkerChannel, wire: Wire, *, at_once: bool) -> None:
         self._channel = channel
         self._wire = wire
         self._at_once = at_once
         self._pid = os.getpid()
+        self.first = 0  # the number of the first of those that are gathered
         self._outcomes: list[Any] = []
         self._encoded: list[Buffer] = []  # the same, if that was done already
+        self._due: list[Buffer] | None = None  # a frame that is being handed to the channel
         self._mixed = False
         self._again = False  # one of them asks for another run
         self._spent = 0  # nanoseconds that they took
@@ -48,14 +53,19 @@ class Answers:
             None  # the number of the task that is the user's just now, if one is
         )
 
+    @property
+    def next(self) -> int:
+        """The number of the task that is answered next."""
+        return self.first + len(self._outcomes)
+
     def add(self, value: object) -> None:
         """A value that may stand in a batch as it is."""
         self._outcomes.append(value)
 
     def seal(self, value: object) -> None:
         """A value that may not."""
-        self._outcomes.append(self._wire.seal_value(value))
         self._mixed = True
+        self._outcomes.append(self._wire.seal_value(value))
 
     def add_all(self, values: list[Any]) -> None:
         """Values each of which may stand in a batch as it is."""
@@ -64,8 +74,8 @@ class Answers:
     def seal_some(self, values: list[Any]) -> None:
         """Values some of which may not."""
         seal = self._wire.seal_value
-        self._outcomes += [value if may_stand(value) else seal(value) for value in values]
         self._mixed = True
+        self._outcomes += [value if may_stand(value) else seal(value) for value in values]
 
     def add_together(self, values: list[Any], seq: int) -> bool:
         """Make the values a batch of their own, if they can share a pickle and are small; say whether so."""
@@ -97,8 +107,8 @@ class Answers:
 
     def repeat(self, sealed: Sealed, count: int) -> None:
         """The same outcome for several tasks."""
-        self._outcomes += [sealed] * count
         self._mixed = True
+        self._outcomes += [sealed] * count
 
     def pace(self, took: int, seq: int) -> None:
         """The last of them took so many nanoseconds: send them, or gather more."""
@@ -129,24 +139,41 @@ class Answers:
 
     def flush(self, seq: int) -> None:
         """Send what has been gathered."""
-        outcomes = self._outcomes
-        if not outcomes:
-            return
+        if self._due is not None:
+            self._hand_over()
+        if self._outcomes:
+            self._emit(len(self._outcomes))
+
+    def _emit(self, count: int) -> None:
+        """Send the first so many."""
+        outcomes = self._outcomes[:count]
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the task forked came back here: the original answers
-        count = len(outcomes)
         body = self._encoded or self._wire.encode_batch(outcomes, self._mixed)
         frame = frames.encode(
             frames.DONE,
             body,
             flags=frames.MIXED + self._again * frames.AGAIN if self._mixed else frames.PLAIN,
             count=count,
-            seq=seq - count,
+            seq=self.first,
             seconds=self._spent / 1e9,
         )
-        self._outcomes, self._encoded = [], []
-        self._mixed, self._again, self._spent = False, False, 0
-        self._channel.send(frame)
+        # From here to the end nothing is called: a handler that raises comes before all of this, or after.
+        self._due, self.first, self._spent, self._encoded = frame, self.first + count, 0, []
+        self._outcomes = rest = self._outcomes[count:]
+        if not rest:
+            self._mixed = self._again = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Have the channel send what is due, once: it says whether it has it already."""
+        due = self._due
+        assert due is not None
+        if self._channel.taken is due:
+            self._channel.push()
+        else:
+            self._channel.send(due)
+        self._due = None
 
 
 def _deep(frame: FrameType | None) -> bool:

@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from millpond.worker.answers import Answers
-from millpond.worker.outcome import AGAIN, Sealed
 
 
 class BoundedAnswers(Answers):
     """As ``Answers``, but that many large outcomes of short tasks go in several frames."""
 
     def flush(self, seq: int) -> None:
-        outcomes, mixed = self._outcomes, self._mixed
-        batches: list[list[Any]] = self._wire.halves(outcomes) if outcomes else []
-        if len(batches) < 2:
-            super().flush(seq)
-            return
-        at = seq - len(outcomes)
-        for batch in batches:
-            self._outcomes, self._mixed = batch, mixed
-            self._again = any(type(o) is Sealed and bool(o.tag & AGAIN) for o in batch)
-            at += len(batch)
-            super().flush(at)
+        while len(self._outcomes) > 1 and not self._encoded:
+            batches: list[list[Any]] = self._wire.halves(self._outcomes)
+            if len(batches) < 2:
+                break
+            if self._due is not None:
+                self._hand_over()
+            self._emit(len(batches[0]))
+        super().flush(seq)

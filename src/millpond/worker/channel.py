@@ -23,7 +23,12 @@ _BORED: Final = 8
 
 
 class WorkerChannel:
-    """Frames, blocking."""
+    """Frames, blocking.
+
+    A handler that a task has left behind may raise between any two steps of this. What is read is therefore
+    kept by the call that reads it (``extend`` of a ``map``), and so is how much was written: nothing is read or
+    sent twice, or by half.
+    """
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -34,6 +39,12 @@ class WorkerChannel:
         self._expecting = False  # one is due at once
         self._bored = 0  # calls after which none came at once and to come before it is tried again
         self._lock = threading.RLock()  # the tasks' threads send what they log
+        self._came: list[bytes] = []  # read, and not decoded
+        self._counts: list[int] = []  # bytes read into a large body, and not counted there
+        self._out: list[Buffer] = []  # to be written, in this order
+        self._written: list[int] = []  # bytes of the first of them, call by call
+        self.taken: object = None  # the frame that was last taken to be sent
+        self.torn = False  # a large body is being read: who is interrupted then cannot go on
         self._deferred: deque[list[Buffer]] = deque()
         self.released: deque[Released] = (
             deque()
@@ -51,14 +62,36 @@ class WorkerChannel:
         while not frames:
             room = decoder.room()
             if room is not None:
-                count = os.readv(self._fd, [room])
-                frames = decoder.advance(count)
+                counts = self._counts
+                if not counts:
+                    counts.extend(map(os.readv, (self._fd,), ([room],)))
+                if not counts[0]:
+                    raise EOFError
+                self.torn = True
+                frames = decoder.advance(counts[0])
+                self.torn = False
+                del counts[0]
             else:
-                data = self._await() if self._expecting else os.read(self._fd, PIECE)
-                count = len(data)
-                frames = decoder.feed(data)
-            if not count:
-                raise EOFError
+                frames = self._decode()
+        return frames
+
+    def _decode(self) -> list[Frame]:
+        """The frames that the next bytes complete."""
+        decoder, came = self._decoder, self._came
+        if not came:
+            if self._expecting:
+                self._await()
+            else:
+                came.extend(map(os.read, (self._fd,), (PIECE,)))
+        if not came[0]:
+            raise EOFError
+        rest = decoder.rest
+        try:
+            frames = decoder.feed(came[0])
+        except BaseException:
+            decoder.rest = rest
+            raise
+        del came[0]
         return frames
 
     def expect(self) -> None:
@@ -68,28 +101,48 @@ class WorkerChannel:
         else:
             self._expecting = self.brisk
 
-    def _await(self) -> bytes:
+    def _await(self) -> None:
         """Look for the next bytes again and again for a moment, since being woken takes longer; then sleep."""
         self._expecting = False
         look, limit = self._socket.recv, monotonic_ns() + _BRISK
         while monotonic_ns() < limit:
             try:
-                return look(PIECE, socket.MSG_DONTWAIT)
+                self._came.extend(map(look, (PIECE,), (socket.MSG_DONTWAIT,)))
+                return
             except BlockingIOError:
                 pass
         self._bored = _BORED
-        return os.read(self._fd, PIECE)
+        self._came.extend(map(os.read, (self._fd,), (PIECE,)))
 
     def send(self, buffers: list[Buffer]) -> None:
         """Write a frame whole. Raises BrokenPipeError when the parent has gone."""
+        pieces = self._pieces(buffers)
+        self._out += pieces
+        self.taken = buffers
+        self.push()
+
+    def _pieces(self, buffers: list[Buffer]) -> list[Buffer]:
+        """What is to be written of a frame, and before it of what is released."""
         if self.released:
             buffers = [*self._told(), *buffers]
+        if len(buffers) == 2 and len(buffers[1]) < PIECE:
+            return [b"".join(buffers)]
+        return coalesce(buffers)
+
+    def push(self) -> None:
+        """Write what was taken and is not written."""
         with self._lock:
-            if len(buffers) == 2 and len(buffers[1]) < PIECE:
-                self._socket.sendall(b"".join(buffers), socket.MSG_NOSIGNAL)
-            else:
-                for piece in coalesce(buffers):
-                    self._socket.sendall(piece, socket.MSG_NOSIGNAL)
+            out, written, write = self._out, self._written, self._socket.send
+            while out:
+                piece = out[0]
+                if written:
+                    piece = memoryview(piece)[sum(written) :]
+                if not piece:
+                    del out[0], written[:]
+                    continue
+                written.extend(map(write, (piece,), (socket.MSG_NOSIGNAL,)))
+                if written[0] == len(out[0]):
+                    del out[0], written[:]
         if self._deferred:
             self._send_deferred()
 
@@ -102,7 +155,8 @@ class WorkerChannel:
         if self.amid():
             self._deferred.append(buffers)
         else:
-            self.send(buffers)
+            self._out += self._pieces(buffers)
+            self.push()
 
     def tell(self) -> None:
         """Tell the parent what is released, if anything is, though there is nothing else to say."""
@@ -124,7 +178,8 @@ class WorkerChannel:
             buffers = self._deferred.popleft()
         except IndexError:
             return  # another thread was faster
-        self.send(buffers)  # which looks whether there are more
+        self._out += self._pieces(buffers)
+        self.push()  # which looks whether there are more
 
     def close(self) -> None:
         self._socket.close()

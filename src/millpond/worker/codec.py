@@ -53,6 +53,15 @@ class Part(NamedTuple):
         assert items is not None
         return len(items)
 
+    def after(self, skip: int) -> Part:
+        """The part without so many tasks at its begin."""
+        if not skip:
+            return self
+        part = self._replace(first=self.first + skip)
+        if part.plain is not None:
+            return part._replace(plain=part.plain[skip:])
+        return part._replace(blobs=part.blobs and part.blobs[skip:])
+
 
 def encode_chunk(parts: Iterable[Part], parcels: list[Parcel] | None = None) -> list[Buffer]:
     """A chunk as the body of a frame; its parcels are appended to ``parcels``. Raises ``NotTogether`` if arguments

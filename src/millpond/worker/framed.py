@@ -32,6 +32,7 @@ class ChannelCoroutines(Coroutines):
         self._channel = channel
         self._wire = wire
         self._frames: list[Frame] = []
+        self._held = 0  # the number after the last that was taken
         self._lost: BaseException | None = None  # the parent is gone
         self.loop.add_reader(channel.fileno(), self._read)
 
@@ -41,6 +42,9 @@ class ChannelCoroutines(Coroutines):
         encoded = part.plain is None
         arguments = part.blobs if part.plain is None else part.plain
         for n, argument in enumerate(arguments or ()):
+            if seq + n < self._held:
+                continue  # it was interrupted here, and takes this part again
+            self._held = seq + n + 1
             if not recalled(page, seq + n):
                 given = GONE if encoded and argument is None else argument
                 self.take(Coroutine(conducted, part.style, seq + n, part.first + n, given, encoded))

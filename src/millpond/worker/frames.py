@@ -94,6 +94,16 @@ class Decoder:
         self._head: tuple[int, int, int, int, float] | None = None
         self.broken: ProtocolError | None = None
 
+    @property
+    def rest(self) -> bytes:
+        """The begin of a frame that came with the last bytes, where no large body is under way."""
+        return self._rest
+
+    @rest.setter
+    def rest(self, rest: bytes) -> None:
+        """Forget what came since."""
+        self._rest, self._big, self._room, self._body = rest, None, None, None
+
     def room(self) -> memoryview | None:
         """Where the next bytes may be read to directly, of a large body under way; else None."""
         if self._big is None:

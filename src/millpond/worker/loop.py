@@ -8,19 +8,20 @@ Rules of this module:
    says that it ended.
 3. Nothing that a task does may end the loop, short of ending the process.
 4. A copy of the process that a task forked never writes on the channel.
+5. A handler that a task left behind (an alarm's, a profiler's) may raise between any two steps. What the loop did
+   is then told by ``answers.next`` and by what it had in its hand; it goes on from there (``strays``).
 """
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Sequence
 from itertools import islice, starmap
+from operator import length_hint
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from millpond.worker import arena, diverting, frames, last_words, outcome, place, seeding
-from millpond.worker.answers import GATHER, PRESS, SHORT, Answers
+from millpond.worker import arena, diverting, frames, outcome, place, seeding
+from millpond.worker.answers import GATHER, SHORT, Answers
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
 from millpond.worker.conduct import Conducted
@@ -44,10 +45,11 @@ from millpond.worker.slate import (
     TIME,
     WORD,
     Slate,
+    free_ahead,
     recalled,
-    taken_back,
     word,
 )
+from millpond.worker.strays import Hand, Strays
 
 if TYPE_CHECKING:
     from millpond.worker.framed import ChannelCoroutines
@@ -95,6 +97,13 @@ class Worker:
         self._wire = settings.wire  # how outcomes travel
         self.answers = settings.answers(channel, self._wire, at_once=settings.at_most_once)
         self._coroutines: ChannelCoroutines | None = None  # from the first one on
+        self._strays = Strays()
+        self._pending: list[frames.Frame] = []  # received; the first is being done
+        self._frame: frames.Frame | None = None  # the one whose tasks are being run
+        self._parts: Sequence[Part] = ()  # of it
+        self._loaded: Part | None = None  # whose function was
+        self._hand: Hand | None = None  # what had come of tasks when something else was raised
+        self._over = False
 
     def run(self) -> None:
         """Until the parent says stop, or is gone."""
@@ -105,46 +114,103 @@ class Worker:
             self._channel.send(frames.encode(frames.FAILED, [sealed.data], flags=sealed.tag))
             return
         self._channel.send(frames.encode(frames.READY, about))
+        while not self._over:
+            try:
+                self._serve()
+            except ENDINGS:
+                raise
+            except BaseException as stray:
+                self._strays.take(
+                    stray, (self.answers.next, len(self._pending)), self._channel.torn
+                )
+
+    def _serve(self) -> None:
+        """Obey what comes, until there will be no more."""
+        self._resume()
+        pending = self._pending
         while True:
-            for frame in self._receive():
-                coroutines = self._coroutines
-                if coroutines is not None:
-                    coroutines.purge()
-                if frame.kind == frames.CALL:
-                    self._seq = frame.seq
-                    self._run_call(frame)
-                elif frame.kind == frames.CHUNK:
-                    self._seq = frame.seq
-                    self._run_chunk(frame)
-                elif frame.kind in _LETTING_GO:
-                    _let_go(frame, self._functions, self._channel)
-                elif coroutines is not None:
-                    coroutines.obey(frame)
-                elif frame.kind == frames.STOP:
+            while pending:
+                self._obey(pending[0])
+                if self._over:
                     return
+                del pending[0]
             if self._coroutines is not None and self._coroutines.over:
                 self._coroutines.close()
+                self._over = True
                 return
+            pending += self._receive()
 
-    def _run_chunk(self, frame: frames.Frame, parts: Sequence[Part] = ()) -> None:
-        page = self._page
-        page[TIME] = monotonic_ns()
-        page[WORD] = word(frame.seq, min(frame.count, MOST), DECODING)
-        for part in parts or decode_chunk(frame.body):
-            stop = self._seq + part.tasks
-            function = self._function(part)
-            if type(function) is Renewed:
-                self._run_renewed(function, part)
+    def _obey(self, frame: frames.Frame) -> None:
+        coroutines = self._coroutines
+        if coroutines is not None:
+            coroutines.purge()
+        if frame.kind in _WORK:
+            if frame is not self._frame:
+                self._frame, self._parts, self.answers.first = frame, (), frame.seq
+            self._seq = self.answers.next
+            if frame.kind == frames.CALL:
+                self._run_call(frame)
             else:
-                self._run_part(function, part)
-            self.answers.flush(self._seq)
-            self._seq = stop
-        page[WORD] = word(self._seq, 0, IDLE)
+                self._run_chunk(frame)
+        elif frame.kind in _LETTING_GO:
+            self._pending[0] = _DONE  # once, whatever comes amid it
+            _let_go(frame, self._functions, self._channel)
+        elif coroutines is not None:
+            coroutines.obey(frame)
+        elif frame.kind == frames.STOP:
+            self._over = True
+
+    def _resume(self) -> None:
+        """Keep what was in the hand when something was raised between two tasks, and send what was gathered."""
+        answers = self.answers
+        answers.amid = None
+        hand = self._hand
+        if hand is not None:
+            self._seq = hand.seq
+            if hand.results and answers.next == hand.seq:
+                self._keep(hand.results, len(hand.results))
+            self._seq = answers.next
+            if hand.error is not None and self._seq == hand.seq + len(hand.results):
+                self._add_error(hand.error, hand.skip)
+            self._hand = None
+        answers.flush(answers.next)
+
+    def _run_chunk(self, frame: frames.Frame) -> None:
+        page, answers = self._page, self.answers
+        if not self._parts and answers.next == frame.seq:
+            page[TIME] = monotonic_ns()
+            page[WORD] = word(frame.seq, min(frame.count, MOST), DECODING)
+            self._parts = self._decode(frame)
+        stop = frame.seq
+        for part in self._parts:
+            start, stop = stop, stop + part.tasks
+            if answers.next < stop:
+                function, left = self._function(part), part.after(answers.next - start)
+                self._retry_on = ()
+                if type(function) is Renewed:
+                    self._run_renewed(function, left)
+                else:
+                    self._run_part(function, left)
+                answers.flush(self._seq)
+                self._seq = answers.first = stop
+        answers.flush(self._seq)
+        page[WORD] = word(frame.seq + frame.count, 0, IDLE)
+
+    def _decode(self, frame: frames.Frame) -> Sequence[Part]:
+        """The parts of a chunk. What is raised meanwhile is its tasks' outcome: nothing can be claimed twice."""
+        try:
+            return decode_chunk(frame.body)
+        except ENDINGS:
+            raise
+        except BaseException as exception:
+            self.answers.repeat(self._wire.seal_error(exception), frame.count)
+            set_trace(exception, None)
+            return ()
 
     def _run_part(self, function: Any, part: Part) -> None:
         if type(function) is Sealed:
             self.answers.repeat(function, part.tasks)
-            self._seq += part.tasks
+            self._seq = self.answers.next
         elif type(function) is Conducted:
             self._run_conducted(function, part)
         elif part.plain is not None and part.slice > 1 and not self._settings.at_most_once:
@@ -162,7 +228,7 @@ class Worker:
             stop = self._seq + piece.tasks
             begin = page[TIME] = monotonic_ns()
             page[WORD] = word(self._seq, min(piece.tasks, MOST), DECODING)
-            if self._recalled():
+            if recalled(page, self._seq):
                 return
             try:
                 function = renewed.take()
@@ -176,37 +242,44 @@ class Worker:
 
     def _run_call(self, frame: frames.Frame) -> None:
         """The straight line for one call of a function that is here: its job's number is in ``count``."""
-        function = self._functions[frame.count]
+        if self.answers.next > frame.seq:
+            return  # it was answered, and something was raised after that
+        function = self._known(frame.count)
         if type(function) in _INDIRECT:
-            part = Part(frame.count, CALL, 0, 1, None, None, [frame.body])
-            self._run_chunk(frame._replace(count=1), [part])
+            self._parts = [Part(frame.count, CALL, 0, 1, None, None, [frame.body])]
+            self._run_chunk(frame._replace(count=1))
             return
-        page = self._page
+        page, value, error = self._page, _NONE, None
         begin = page[TIME] = monotonic_ns()
         page[WORD] = self._seq * STEP + ONE + DECODING
-        if self._seq < page[RECALLED_TO] and self._recalled():
+        if self._seq < page[RECALLED_TO] and recalled(page, self._seq):
             page[WORD] = (self._seq + 1) * STEP + IDLE
             return
         try:
             try:
-                args, kwds = decode_argument(frame.body)
-            except BaseException as failure:
-                add_note(failure, _UNLOADABLE)
-                raise
-            page[WORD] = self._seq * STEP + ONE + RUNNING
-            value = function(*args, **kwds)
-        except BaseException as exception:
-            self._add_error(exception, skip=1)
-            set_trace(exception, None)
-        else:
-            self._add(value)
+                try:
+                    args, kwds = decode_argument(frame.body)
+                except BaseException as failure:
+                    add_note(failure, _UNLOADABLE)
+                    raise
+                page[WORD] = self._seq * STEP + ONE + RUNNING
+                value = function(*args, **kwds)
+            except BaseException as exception:
+                error = exception
+                self._add_error(exception, skip=1)
+                set_trace(exception, None)
+            else:
+                self._add(value)
+        except BaseException:
+            self._hand = Hand(frame.seq, [] if value is _NONE else [value], error, 1)
+            raise
         self.answers.pace(monotonic_ns() - begin, self._seq)
         self.answers.flush(self._seq)
         self._channel.expect()
 
     def _function(self, part: Part) -> Any:
         """The part's function, or the sealed error that loading it raised."""
-        if part.function is not None:
+        if part.function is not None and part is not self._loaded:
             try:
                 self._functions[part.job] = (
                     Renewed(part.function, part.renewal)
@@ -215,10 +288,15 @@ class Worker:
                 )
             except BaseException as exception:
                 self._functions[part.job] = self._wire.seal_missing(exception)
-        return self._functions[part.job]
+            self._loaded = part
+        return self._known(part.job)
 
-    def _recalled(self) -> bool:
-        return recalled(self._page, self._seq)
+    def _known(self, job: int) -> Any:
+        """The job's function, or that it is missing, where it came with a chunk that could not be read."""
+        if job not in self._functions:
+            lost = LookupError("it was lost when something was raised while it came")
+            self._functions[job] = self._wire.seal_missing(lost)
+        return self._functions[job]
 
     # One at a time --------------------------------------------------------------------------------
 
@@ -247,39 +325,48 @@ class Worker:
     def _run_each(self, function: Any, part: Part, skip: int = 2) -> None:
         """Run the tasks of a part, each noted on the slate; ``skip`` frames of a traceback are ours."""
         page, answers = self._page, self.answers
-        items = part.plain if part.plain is not None else part.blobs
+        items: Any = part.plain if part.plain is not None else part.blobs
         encoded = part.plain is None
         call = _CALLS[part.style] if encoded or part.style != CALL else _star
         phase = DECODING if encoded else RUNNING
         assert items is not None
-        for item in items:
-            begin = page[TIME] = monotonic_ns()
-            page[WORD] = self._seq * STEP + ONE + phase
-            if self._seq < page[RECALLED_TO] and self._recalled():
-                break
-            try:
-                if encoded:
-                    if item is None:
-                        self._add(None)
-                        continue
-                    try:
-                        item = decode_argument(item)
-                    except BaseException as failure:
-                        add_note(failure, _UNLOADABLE)
-                        raise
-                    page[WORD] += RUNNING - DECODING
-                answers.amid = self._seq
-                value = call(function, item)
-                answers.amid = None
-            except BaseException as exception:
-                answers.amid = None
-                self._add_error(exception, skip)
-                set_trace(exception, None)
-            else:
-                self._add(value)
-                value = None
-            item = None
-            answers.pace(monotonic_ns() - begin, self._seq)
+        seq, value, error = self._seq, _NONE, None
+        try:
+            for item in items:
+                seq = self._seq
+                begin = page[TIME] = monotonic_ns()
+                page[WORD] = seq * STEP + ONE + phase
+                if seq < page[RECALLED_TO] and recalled(page, seq):
+                    break
+                if item is None and encoded:
+                    self._add(None)
+                    continue
+                try:
+                    if encoded:
+                        try:
+                            item = decode_argument(item)
+                        except BaseException as failure:
+                            add_note(failure, _UNLOADABLE)
+                            raise
+                        page[WORD] += RUNNING - DECODING
+                    answers.amid = seq
+                    value = call(function, item)
+                    answers.amid = None
+                except BaseException as exception:
+                    answers.amid = None
+                    error = exception
+                    self._add_error(exception, skip)
+                    set_trace(exception, None)
+                    error = None
+                else:
+                    self._add(value)
+                    value = _NONE
+                item = None
+                answers.pace(monotonic_ns() - begin, self._seq)
+        except BaseException:  # between two tasks
+            results = [] if value is _NONE else [value]
+            self._hand = Hand(seq, results, error, skip)
+            raise
 
     def _add(self, value: object) -> None:
         if may_stand(value):
@@ -308,36 +395,43 @@ class Worker:
         job, size = self._lately
         if job != part.job:
             size = 1
-        while index < count:
-            edge = part.slice - (part.first + index) % part.slice
-            size = min(size, count - index, edge, MOST, self._free_ahead())
-            begin = page[TIME] = monotonic_ns()
-            page[WORD] = word(self._seq, size, RUNNING)
-            if self._seq < page[RECALLED_TO] and self._recalled():
-                return
-            done, error = self._run_slice(outputs, size)
-            if error is not None:
-                self._add_error(error, skip=1)
-                set_trace(error, None)
+        seq, results, error = self._seq, list[Any](), None
+        try:
+            while index < count:
+                edge = part.slice - (part.first + index) % part.slice
+                size = min(size, count - index, edge, MOST, free_ahead(page, self._seq))
+                begin = page[TIME] = monotonic_ns()
+                page[WORD] = word(self._seq, size, RUNNING)
+                if self._seq < page[RECALLED_TO] and recalled(page, self._seq):
+                    return
+                seq, results, error = self._seq, [], None
+                error = self._run_slice(outputs, size, results)
+                done = len(results)
+                if error is not None and count - length_hint(source) == index + done:
+                    raise error  # no task did: all that had begun have returned
+                if error is None and done < size:
+                    error = StopIteration()  # of the function, which ends an iterator silently
+                self._keep(results, size)
+                if error is None:
+                    page[WORD] = self._seq * STEP + IDLE
+                else:
+                    self._add_error(error, skip=1)
+                    set_trace(error, None)
+                index += size if done == size else done + 1
+                took = monotonic_ns() - begin
+                self.answers.pace(took, self._seq)
+                size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
+                if took > SHORT * done:
+                    size = 1  # a task that is longer than sending its outcome is answered by itself
+                self._lately = part.job, size
+        except BaseException:  # between two tasks
+            if count - length_hint(source) == index + len(results):
                 error = None
-            elif done < size:  # the function raised StopIteration, which ends an iterator silently
-                self._add_error(StopIteration(), skip=1)
-            index += size if done == size else done + 1
-            took = monotonic_ns() - begin
-            self.answers.pace(took, self._seq)
-            size = max(1, min(size * 8, GATHER * max(done, 1) // (took + 1)))
-            if took > SHORT * done:
-                size = 1  # a task that is longer than sending its outcome is answered by itself
-            self._lately = part.job, size
+            self._hand = Hand(seq, results, error, 1)
+            raise
 
-    def _free_ahead(self) -> int:
-        """How many tasks may begin before one that was taken back; a slice must not reach into it."""
-        start, stop = taken_back(self._page)
-        return start - self._seq if self._seq < start < stop else MOST
-
-    def _run_slice(self, outputs: Any, size: int) -> tuple[int, BaseException | None]:
-        """Run ``size`` tasks; say how many ended well, and what stopped the next one."""
-        results: list[Any] = []
+    def _run_slice(self, outputs: Any, size: int, results: list[Any]) -> BaseException | None:
+        """Run ``size`` tasks; what was raised meanwhile, by the one after those with results or by nobody's."""
         error = None
         try:
             self.answers.amid = self._seq
@@ -345,18 +439,18 @@ class Worker:
         except BaseException as exception:
             error = exception
         self.answers.amid = None
-        done = len(results)
-        if done >= MANY and self.answers.add_together(results, self._seq):
+        return error
+
+    def _keep(self, results: list[Any], size: int) -> None:
+        """What the first tasks of a slice returned."""
+        if len(results) >= MANY and self.answers.add_together(results, self._seq):
             pass
         elif UNSIZED.issuperset(map(type, results)) or all(map(may_stand, results)):
             self.answers.add_all(results)
         else:
             self._page[WORD] = word(self._seq, size, ENCODING)
             self.answers.seal_some(results)
-        self._seq += done
-        if error is None:
-            self._page[WORD] = self._seq * STEP + IDLE
-        return done, error
+        self._seq += len(results)
 
 
 def _let_go(frame: frames.Frame, functions: dict[int, Any], channel: WorkerChannel) -> None:
@@ -393,39 +487,11 @@ def _star(function: Any, item: Any) -> Any:
 
 _CALLS: Final = {CALL: _apply, MAP: _map, STAR: _star}
 
+ENDINGS: Final[tuple[type[BaseException], ...]] = (EOFError, BrokenPipeError, ConnectionResetError)
+"""What says that the parent is gone, or has given this worker up."""
+_DONE: Final = frames.Frame(0, 0, 0, 0, 0.0, b"")
+_NONE: Final[Any] = object()
+_WORK: Final = frozenset({frames.CALL, frames.CHUNK})
 _LETTING_GO: Final = frozenset({frames.FORGET, frames.RELEASED})
 _INDIRECT: Final = frozenset({Conducted, Renewed, Sealed})
 """Types of what is kept as a job's function and cannot simply be called."""
-
-
-def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
-    """The target of a worker process."""
-    if "MILLPOND_FAILPOINTS" in os.environ:
-        from millpond.worker import failpoints
-
-        failpoints.arm()
-    # A process of another library's context has not done it before.
-    place.take(own if settings.sandbox is None else place.without_threads(own))
-    place.forget_handler()  # which importing the main module may have set
-    # A handler that does nothing, not SIG_IGN, which programs that a task starts would inherit.
-    signal.signal(signal.SIGINT, _ignore)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    channel, slate, page = endpoint.open()
-    channel.brisk = own.usable > 1
-    last_words.keep(slate, page)
-    pack = None
-    if settings.sandbox is not None:
-        from millpond.worker import confined
-
-        settings, pack = confined.begin(settings, own)
-    diverting.divert(channel, settings.levels, pack)
-    try:
-        worker = Worker(channel, slate, settings)
-        signal.signal(PRESS, worker.answers.press)
-        worker.run()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the parent is gone, or has given this worker up
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    """A Ctrl-C is the parent's affair."""

@@ -1,7 +1,7 @@
 """A worker process's place in the machine: what it sees to before anything of the user's is loaded.
 
 Rules: once a process, whoever calls first, since a worker takes its place before its parent's main module is
-imported where its start allows it, and else in ``loop.serve``; nothing is imported for it but threadpoolctl,
+imported where its start allows it, and else in ``serving.serve``; nothing is imported for it but threadpoolctl,
 and that only where libraries are loaded that it is for. Libraries that are loaded later read the environment.
 """
 

@@ -73,6 +73,12 @@ def recalled(words: Any, seq: int) -> bool:
     return start <= seq < stop
 
 
+def free_ahead(words: Any, seq: int) -> int:
+    """In the worker: how many tasks may begin before one that was taken back; a slice must not reach into it."""
+    start, stop = taken_back(words)
+    return start - seq if seq < start < stop else MOST
+
+
 class Slate:
     """A view of the page; ``words`` are its 64-bit words."""
 

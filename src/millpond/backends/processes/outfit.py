@@ -17,9 +17,10 @@ from millpond.backends.processes.starting.terms import terms_of
 from millpond.system import files
 from millpond.worker.channel import Endpoint
 from millpond.worker.frames import Decoder
-from millpond.worker.loop import Settings, serve
+from millpond.worker.loop import Settings
 from millpond.worker.place import Place, without_threads
 from millpond.worker.segments import open_file
+from millpond.worker.serving import serve
 from millpond.worker.slate import SIZE, Slate
 
 if TYPE_CHECKING:

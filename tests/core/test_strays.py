@@ -1,0 +1,201 @@
+"""A handler that a task left behind raises at every place of the worker's loop where one may."""
+
+from __future__ import annotations
+
+import dis
+import itertools
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from millpond.worker import loop
+from millpond.worker.channel import WorkerChannel
+from millpond.worker.codec import CALL, MAP, STAR
+from millpond.worker.conduct import Conduct, Conducted
+from millpond.worker.frames import Buffer, Decoder
+from millpond.worker.slate import Slate
+from tests.core import wire
+from tests.core.wire import Wire, new_slate
+
+OURS = ("loop.py", "answers.py", "channel.py", "frames.py", "codec.py", "strays.py", "slate.py")
+TASKS = 12
+
+
+class Stray(Exception):
+    """What the handler raises."""
+
+
+class Stroke:
+    """Raises at the n-th place at which CPython runs handlers: a function's begin, a jump backward, the end of a
+    call of what is not written in Python."""
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+        self.where = ""
+        self._before: dict[FrameType, str] = {}
+
+    def trace(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        caller = frame.f_back
+        if caller is not None:
+            self._before.pop(caller, None)
+        if (
+            os.path.basename(frame.f_code.co_filename) not in OURS
+            or "worker" not in frame.f_code.co_filename
+        ):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _arg: object) -> Any:
+        if event != "opcode":
+            self._before.pop(frame, None)
+            return self._step
+        before = self._before.get(frame, "")
+        self._before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if before in ("RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"):
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+                self._before.clear()
+                sys.settrace(None)
+                raise Stray(self.where)
+        return self._step
+
+
+@pytest.fixture
+def slate() -> Iterator[Slate]:
+    with new_slate() as slate:
+        yield slate
+
+
+_runs: dict[int, int] = {}
+
+
+def perform(x: int) -> int:
+    _runs[x] = _runs.get(x, 0) + 1
+    if x == 7:
+        raise KeyError(x)
+    return -x
+
+
+def rich(x: int) -> list[int]:
+    _runs[x] = _runs.get(x, 0) + 1
+    return [x, x]
+
+
+def two(x: int, y: int) -> int:
+    return x + y
+
+
+def work(function: Any, style: int, grain: int) -> list[list[Buffer]]:
+    arguments: Sequence[Any] = range(TASKS)
+    if style == STAR:
+        arguments = [(n, 1) for n in arguments]
+    if style == CALL:
+        arguments = [((n,), {}) for n in arguments]
+    half = TASKS // 2
+    chunks = [wire.chunk(function, arguments[:half], grain=grain, style=style)]
+    if style == CALL:
+        return chunks + [wire.call(n, seq=n) for n in range(half, TASKS)]
+    chunks.append(
+        wire.chunk(function, arguments[half:], grain=grain, seq=half, first=half, style=style)
+    )
+    return chunks
+
+
+def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke) -> Wire:
+    """A worker with a channel of its own; what it sent."""
+    ours, its = socket.socketpair()
+    said = Wire()
+    slate.words[:8] = memoryview(bytes(64)).cast("Q")
+    with ours:
+        channel = WorkerChannel(its.detach())
+        ours.sendall(b"".join(itertools.chain(*coming)))
+        ours.shutdown(socket.SHUT_WR)
+        worker = loop.Worker(channel, slate, loop.Settings())
+        before = sys.stderr
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        real = channel.send
+
+        def send(buffers: list[Buffer]) -> None:
+            real(buffers)
+            if (
+                stroke.left > 0 and sys.gettrace() is None
+            ):  # from the first frame on: the worker is ready
+                sys.settrace(stroke.trace)
+
+        channel.send = send  # type: ignore[method-assign]
+        try:
+            with pytest.raises(EOFError):
+                worker.run()
+        finally:
+            sys.settrace(None)
+            sys.stderr.close()
+            sys.stderr = before
+            channel.close()
+        ours.setblocking(False)
+        data = b"".join(iter(lambda: _received(ours), b""))
+    said.sent += Decoder().feed(data)
+    return said
+
+
+def _received(end: socket.socket) -> bytes:
+    return end.recv(1 << 20)
+
+
+def strike_everywhere(
+    slate: Slate, coming: list[list[Buffer]], expected: Callable[[int], Any], stride: int = 1
+) -> int:
+    place = 1
+    while True:
+        _runs.clear()
+        stroke = Stroke(place)
+        said = serve(slate, coming, stroke)
+        if not stroke.where:
+            return place
+        answers = said.answers()
+        assert answers.keys() == set(range(TASKS)), (stroke.where, place)
+        counts = [
+            n for frame, batch in said.batches() for n in range(frame.seq, frame.seq + len(batch))
+        ]
+        assert counts == sorted(set(counts)), stroke.where
+        wrong = {
+            n: value
+            for n, value in answers.items()
+            if value not in (expected(n), "Stray", "TaskError")
+        }
+        assert not wrong, (stroke.where, wrong)
+        assert sum(value == "Stray" for value in answers.values()) <= TASKS // 2, stroke.where
+        assert max(_runs.values(), default=0) <= 1, (stroke.where, place)
+        place += stride
+
+
+@pytest.mark.parametrize("style", [MAP, CALL])
+@pytest.mark.parametrize("grain", [1, TASKS])
+def test_each_task_has_its_own_answer_and_runs_once(slate: Slate, style: int, grain: int) -> None:
+    assert (
+        strike_everywhere(
+            slate, work(perform, style, grain), lambda n: "KeyError" if n == 7 else -n
+        )
+        > 200
+    )
+
+
+@pytest.mark.parametrize("grain", [1, TASKS])
+def test_so_it_is_with_values_that_have_a_pickle_of_their_own(slate: Slate, grain: int) -> None:
+    strike_everywhere(slate, work(rich, MAP, grain), lambda n: [n, n])
+
+
+def test_and_with_functions_that_are_not_written_in_python(slate: Slate) -> None:
+    strike_everywhere(slate, work(abs, MAP, TASKS), lambda n: n)
+    strike_everywhere(slate, work(two, STAR, TASKS), lambda n: n + 1)
+
+
+def test_and_under_a_conduct(slate: Slate) -> None:
+    function = Conducted(perform, Conduct(retry_on=(OSError,), seed=(1,)))
+    strike_everywhere(slate, work(function, MAP, 1), lambda n: "KeyError" if n == 7 else -n)
