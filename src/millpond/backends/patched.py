@@ -12,7 +12,8 @@ from typing import Any
 
 def check() -> None:
     """Raise RuntimeError where threads or waiting are not the system's: who waits for a worker would stop all."""
-    starts: Any = threading._start_new_thread  # type: ignore[attr-defined]
+    names: Any = vars(threading)  # Python 3.13 has renamed it
+    starts = names.get("_start_joinable_thread") or names["_start_new_thread"]
     for what, function in (
         ("threads", starts),
         ("select", select.select),
