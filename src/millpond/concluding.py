@@ -97,7 +97,11 @@ class ConcludingFuture(Future[T]):
         if self._parking is not None:
             self._parking.wake()
         if self._done_callbacks:
-            self._engine.call_back(self)
+            self._call_back()
+
+    def _call_back(self) -> None:
+        """See to it that the callbacks are run."""
+        self._engine.call_back(self)
 
     def _tell(self, waiter: Any) -> None:
         """Tell a waiter of concurrent.futures."""

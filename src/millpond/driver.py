@@ -20,6 +20,7 @@ from millpond.backends.local import NoStart
 from millpond.core.commands import (
     DROPPED,
     Abandon,
+    Begun,
     Command,
     Kill,
     Recall,
@@ -178,10 +179,12 @@ class Driver:
         match command:
             case Start(worker):
                 self._start(worker)
-            case Recall(worker, unwanted, limit):
-                self.backend.recall(worker, unwanted, limit)
+            case Recall(worker, unwanted, limit, anyhow):
+                self.backend.recall(worker, unwanted, limit, anyhow)
             case Abandon(worker, seqs):
                 self.backend.cancel(worker, seqs)
+            case Begun(job, index):
+                self.jobs.begun(job, index)
             case Retry(job):
                 self.jobs.tried_again(job)
             case Stop(worker):
@@ -235,6 +238,7 @@ class Driver:
             return
         cause: Any = command.cause
         if cause is DROPPED:
+            job.dropped(command.start, command.stop)
             batch = Mixed(Error(CancelledError()) for _ in range(command.start, command.stop))
         else:
             error = cause.error if command.blamed else cause.bystander

@@ -30,7 +30,11 @@ from millpond.life import Life
 from millpond.outside import Outside
 from millpond.parking import Flag
 from millpond.report import report
+from millpond.seat import Target
 from millpond.streams import StreamJob
+
+_MOST = 1.0
+"""Seconds for which who takes a call back waits: code of the user's may hold up whoever drives."""
 
 _live: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -107,6 +111,23 @@ class Engine:
     def cancel_call(self, stream: CallStream, receiver: Receiver) -> None:
         """Nobody wants this call any more, even if it runs. Any thread may say so."""
         self._leave(partial(self._intake.cancel_call, stream, receiver))
+
+    def spare(self, stream: CallStream, receiver: Receiver, asking: Target) -> None:
+        """Have the call dropped if it has not begun; returns when the receiver was told, or in a moment."""
+        seat = self.life.seat
+        if self.attended and not self.foreign and seat.may_wait():
+            self._put(partial(self._intake.spare, stream, receiver, asking.ready))
+            seat.wait(asking, _MOST)
+
+    def has_begun(self, stream: CallStream, receiver: Receiver) -> bool:
+        """Whether a worker has begun the call and not answered it, as far as can be seen. Any thread may ask."""
+        index = stream.index_of(receiver)
+        workers = [] if index is None else list(self._driver.scheduler.workers.values())
+        for worker in workers:
+            seq = worker.number_of(stream.id, index or 0)
+            if seq is not None:
+                return seq < self._backend.unbegun(worker.id)
+        return False
 
     def _leave(self, act: Callable[[], None]) -> None:
         if not self.life.finished and not self.foreign:

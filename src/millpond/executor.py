@@ -166,7 +166,7 @@ class PoolExecutor(Executor):
     def _entry(self, future: PoolFuture[Any], stream: Callable[[], CallStream], *call: Any) -> Any:
         """What the engine takes, or the error of pickling it."""
         try:
-            calls = stream()
+            calls = future.stream = stream()
             packing = self._pool._submission.packing
             return calls, lambda: future, packing.argument(CALL, call, calls.source)
         except Exception as error:

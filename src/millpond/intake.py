@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from millpond.backends.base import Backend
-from millpond.core.events import Cancelled, Dropped, Event, Forgotten, Submitted
+from millpond.core.events import Cancelled, Dropped, Event, Forgotten, Spared, Submitted
 from millpond.core.scheduler import Scheduler
 from millpond.job import Call, CallStream, Job, MapJob, Receiver
 from millpond.jobs import Jobs
@@ -140,6 +140,16 @@ class Intake:
         index = stream.index_of(receiver)
         if index is not None:
             self.cancel(stream, index, index + 1)
+
+    def spare(self, stream: CallStream, receiver: Receiver, over: Callable[[], bool]) -> None:
+        """Nobody wants this call unless it has begun; nothing if whoever asked has gone, or knows it."""
+        if over():
+            return
+        index = stream.index_of(receiver)
+        if index is None or stream not in self._jobs:
+            receiver.begun()
+        else:
+            self._loop.step(Spared(stream.id, index))
 
     def retire(self, stream: CallStream) -> None:
         """A shared stream gets no more calls."""

@@ -25,6 +25,8 @@ class Receiver(Protocol):
     def settle(self, outcome: Any) -> None: ...
     def claim(self) -> bool: ...
     def withdraw(self) -> None: ...
+    def dropped(self) -> None: ...  # nobody wanted it, and it will never run
+    def begun(self) -> None: ...  # it cannot be taken back
 
 
 ABSENT: Final = object()
@@ -105,6 +107,12 @@ class Job:
     def _settle(self, start: int, batch: list[Any]) -> None:
         raise NotImplementedError
 
+    def dropped(self, start: int, stop: int) -> None:
+        """These tasks, which nobody wants, will never run; their outcomes come next."""
+
+    def begun(self, index: int) -> None:
+        """This task, which nobody wanted if it had not begun, cannot be taken back."""
+
     def withdraw(self) -> None:
         """The pool was terminated: whoever waits is told."""
         raise NotImplementedError
@@ -155,9 +163,21 @@ class CallStream(Job):
             if receiver is not None:
                 receiver.settle(outcome)
 
+    def dropped(self, start: int, stop: int) -> None:
+        for index in range(start, stop):
+            receiver = self._calls[index][1]()
+            if receiver is not None:
+                receiver.dropped()
+
+    def begun(self, index: int) -> None:
+        call = self._calls.get(index)
+        receiver = None if call is None else call[1]()
+        if receiver is not None:
+            receiver.begun()
+
     def index_of(self, receiver: Receiver) -> int | None:
-        """Which call's receiver this is; None if that has ended."""
-        for index, (_, held, _) in self._calls.items():
+        """Which call's receiver this is; None if that has ended. Any thread may ask."""
+        for index, (_, held, _) in list(self._calls.items()):
             if held() is receiver:
                 return index
         return None

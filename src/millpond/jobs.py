@@ -54,6 +54,12 @@ class Jobs:
         self.done += len(batch)
         job.settle(start, batch)
 
+    def begun(self, number: JobId, index: int) -> None:
+        """A task of the job that was to be taken back has begun."""
+        job = self._jobs.get(number)
+        if job is not None:
+            job.begun(index)
+
     def tried_again(self, number: JobId) -> None:
         """A task of the job failed, and will run again."""
         job = self._jobs.get(number)

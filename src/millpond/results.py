@@ -6,7 +6,7 @@ Rules:
 2. A call is settled or cancelled: a token in the result's ``__dict__`` decides, which only one thread can pop.
    Who has it brings about the last state, and tells.
 3. Where a call that runs cannot be ended, it is sent or cancelled: ``_fate`` decides, which is the same for all
-   who ask, and what the first of them said.
+   who ask, and what the first of them said. What was sent may yet be taken back from its worker (``taking_back``).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from millpond import awaiting, errors
-from millpond.concluding import CANCELLED, FINISHED, PENDING, ConcludingFuture
+from millpond.concluding import CANCELLED, FINISHED, PENDING
 from millpond.interrupts import Deferral
 from millpond.iterators import IMapIterator, IMapUnorderedIterator
 from millpond.job import CallStream, MapJob
+from millpond.taking_back import ReturnableFuture
 from millpond.tolerance import LENIENT, has_error, value_of_call, value_of_map
 from millpond.worker.interrupted import is_interruption
 from millpond.worker.outcome import PLAIN, Error
@@ -35,7 +36,7 @@ T = TypeVar("T")
 SENT: Final = "SENT"
 
 
-class AsyncResult(ConcludingFuture[T], Generic[T]):
+class AsyncResult(ReturnableFuture[T], Generic[T]):
     """The result of one call, as ``multiprocessing``'s and as a ``concurrent.futures.Future``.
 
     One that is only fetched after it came costs about as much as an empty object.
@@ -133,19 +134,19 @@ class AsyncResult(ConcludingFuture[T], Generic[T]):
         if self._state != PENDING:
             return self._state == CANCELLED
         self._engine.check_process()
+        job = self._job
         with Deferral(_nothing):
-            job = self._job
-            if not self._can_end(job) and self._fate(CANCELLED) != CANCELLED:
-                return False
-            if self.__dict__.pop("_unsettled", None) is None:
-                return self._state == CANCELLED  # another thread was faster
-            self._job = self._callbacks = None
-            self._conclude(CANCELLED)
-            if self._sent:
-                self._end(job)
-            else:
-                self._engine.life.seat.nudge()  # who waits for it may be the one who drives
-        return True
+            if self._can_end(job) or self._fate(CANCELLED) == CANCELLED:
+                if self.__dict__.pop("_unsettled", None) is None:
+                    return self._state == CANCELLED  # another thread was faster
+                self._job = self._callbacks = None
+                self._conclude(CANCELLED)
+                if self._sent:
+                    self._end(job)
+                else:
+                    self._engine.life.seat.nudge()  # who waits for it may be the one who drives
+                return True
+        return self._take_back(job if isinstance(job, CallStream) else None)
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.ready():

@@ -132,6 +132,16 @@ class ChargesTwice(Scheduler):
         super()._ready(event)
 
 
+class TakesBackSuspects(Scheduler):
+    """A task that may have begun in a worker that died counts as unbegun in the next."""
+
+    def _spared(self, event: Any) -> None:
+        gauge = self._backlog.gauges.get(event.job)
+        if gauge is not None:
+            gauge.suspected.clear()
+        super()._spared(event)
+
+
 class BelievesEveryRecall(Scheduler):
     """A doubled "recalled" takes back what was sent in between."""
 
@@ -278,9 +288,13 @@ class KillsWhateverRuns(SimulatedBackend):
     """By the time that a late worker is looked at, it is in another task, which is killed instead."""
 
     def recall(
-        self, worker: int, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+        self,
+        worker: int,
+        unwanted: Sequence[tuple[int, int]] = (),
+        limit: float = 0.0,
+        anyhow: bool = False,
     ) -> None:
-        super().recall(worker, [(0, 1 << 40)] if unwanted else (), 0.0)
+        super().recall(worker, [(0, 1 << 40)] if unwanted else (), 0.0, anyhow)
 
 
 class BelievesAGarbledWorker(SimulatedBackend):
@@ -312,7 +326,8 @@ class TearsFrames(SimulatedBackend):
 SCHEDULERS = [
     ForgetsUnbegunTasks, BlamesTheNextTask, BlamesTheWholeSlice, SettlesTwice, NeverReplacesWorkers,
     StartsOneTooMany, LosesRecalledTasks, LosesTheLastChunk, ClosesTooEarly, LeavesDroppedTasks,
-    DropsSuspects, ChargesTwice, BelievesEveryRecall, RunsAgainWhatMayRunOnce, KeepsIdleWorkersAfterADeath,
+    DropsSuspects, ChargesTwice, TakesBackSuspects,
+    BelievesEveryRecall, RunsAgainWhatMayRunOnce, KeepsIdleWorkersAfterADeath,
     ForgetsPausedTasks, CountsNoDeaths,
 ]  # fmt: skip
 BACKENDS = [

@@ -15,7 +15,7 @@ def test_an_answer_to_an_earlier_recall_takes_nothing_back() -> None:
     again = sends(world.says(Done(1, 1, 1, 0.2)))
     assert again
     span, seq = again[0].spans[0], again[0].seq
-    recall = Recall(1, ((seq, seq + 1),))
+    recall = Recall(1, ((seq, seq + 1),), anyhow=True)
     assert recall in world.says(Cancelled(1, span.start, span.start + 1))
     assert world.says(first) == []
     assert world.says(Recalled(1, seq, number=1)) == [], "nor one that fits by chance"

@@ -9,6 +9,7 @@ import pytest
 from millpond.core.chunking import Gauge
 from millpond.core.commands import (
     DROPPED,
+    Begun,
     Recall,
     Retry,
     Send,
@@ -26,6 +27,7 @@ from millpond.core.events import (
     Lost,
     Ready,
     Recalled,
+    Spared,
     Submitted,
     Ticked,
 )
@@ -242,7 +244,7 @@ def test_what_waits_is_taken_out() -> None:
 
 def test_what_runs_is_ended_at_once_with_its_worker() -> None:
     world = running(Limits())
-    assert world.says(Cancelled(1, 0, 1)) == [Recall(1, ((0, 1),), 0.0)]
+    assert world.says(Cancelled(1, 0, 1)) == [Recall(1, ((0, 1),), anyhow=True)]
     assert world.says(Lost(1, 0, 1, "unwanted", meant=True)) == [
         Settle(1, 0, 1, "unwanted"),
         Start(2),
@@ -276,10 +278,57 @@ def test_a_pause_ends_at_once(event: Any) -> None:
 def test_a_cancelled_task_behind_another_is_given_back_and_the_worker_lives() -> None:
     world = five_in_flight()
     (recall,) = world.says(Cancelled(1, 3, 5))
-    assert recall == Recall(1, ((3, 4), (4, 5)), 0.0)
+    assert recall == Recall(1, ((3, 4), (4, 5)), anyhow=True)
     orders = world.says(Recalled(1, 2, elapsed=0.1))
     assert settled(orders) == [Settle(1, 3, 4, DROPPED), Settle(1, 4, 5, DROPPED)]
     assert world.scheduler.workers[1].check is None
+
+
+def test_a_task_that_waits_is_dropped_if_nobody_wants_it_unbegun() -> None:
+    world = running(Limits(), tasks=3)
+    assert world.says(Spared(1, 1)) == [Settle(1, 1, 2, DROPPED)]
+    assert world.scheduler.waiting == 1
+
+
+def test_a_worker_is_asked_for_what_nobody_wants_unbegun() -> None:
+    world = five_in_flight()
+    assert world.says(Spared(1, 4)) == [Recall(1, anyhow=True)]
+    assert world.says(Spared(1, 2)) == []  # it is being asked
+    orders = world.says(Recalled(1, 3, elapsed=0.1, number=1))
+    assert settled(orders) == [Settle(1, 4, 5, DROPPED)]
+    assert [x for x in orders if isinstance(x, Begun)] == [Begun(1, 4), Begun(1, 2)]
+    assert world.scheduler.waiting == 2
+    assert world.says(Spared(1, 3)) == [Settle(1, 3, 4, DROPPED)]  # it waits by now
+    assert world.scheduler.workers[1].asked == []
+
+
+def test_who_asks_is_told_when_the_task_ends_or_its_worker_does() -> None:
+    world = five_in_flight()
+    world.says(Spared(1, 1))
+    assert world.says(Done(1, 1, 1, 0.1)) == [Settle(1, 1, 2)]
+    world.says(Spared(1, 2)), world.says(Spared(1, 3)), world.says(Spared(1, 5))
+    orders = world.says(Lost(1, 2, 4, DEATH))  # amid a slice of which each may have begun
+    assert settled(orders) == [Settle(1, 5, 6, DROPPED)]
+    assert [x.index for x in orders if isinstance(x, Begun)] == [1, 2, 3, 5]
+    assert world.says(Spared(1, 3)) == [Begun(1, 3)]
+    (send,) = sends(world.says(Ready(2)))
+    assert (send.spans, send.alone) == ([Span(1, 2, 3)], True)
+    assert world.says(Spared(1, 2)) == [Begun(1, 2)]
+    world.says(Done(2, 0, 1, 0.1))
+    assert world.says(Spared(1, 4)) == [Settle(1, 4, 5, DROPPED)]
+
+
+def test_what_ran_before_or_is_on_its_way_has_begun() -> None:
+    world = running(Limits(retries=5, backoff=1.0))
+    world.says(Done(1, 0, 1, 0.1, again=(0,)), 11.0)
+    assert world.says(Spared(1, 0), 11.1) == [Begun(1, 0)]
+    assert sends(world.says(Ticked(), 20.0))
+    assert world.says(Spared(1, 0), 20.0) == [Begun(1, 0)]
+    world = running(Limits())
+    world.scheduler.workers[1].packing = True
+    assert world.says(Spared(1, 0)) == [Begun(1, 0)]
+    assert world.says(Spared(1, 7)) == [Begun(1, 7)]
+    assert world.says(Spared(2, 0)) == [Begun(2, 0)]
 
 
 def test_one_that_could_not_be_seen_is_looked_at_again() -> None:
@@ -289,7 +338,7 @@ def test_one_that_could_not_be_seen_is_looked_at_again() -> None:
     world.says(Recalled(1, 6), 20.0)
     due = world.scheduler.next_deadline()
     assert due == 20.0 + CHECK
-    assert Recall(1, ((3, 4),), 0.0) in world.says(Ticked(), due)
+    assert Recall(1, ((3, 4),), anyhow=True) in world.says(Ticked(), due)
     world.says(Recalled(1, 6), due)
     world.says(Done(1, 1, 3, 1.0), due + 1.0)
     assert [

@@ -112,9 +112,9 @@ def test_the_world_sees_what_it_is_there_for() -> None:
     for seed in range(SEEDS):
         rehearse(seed, rehearsal_type=Told)
     assert seen >= {
-        "Broken", "Cancelled", "Closing", "Done", "Dropped", "Forgotten", "Kill", "Late", "Lost", "Opened",
-        "Ready",
-        "Recall", "Recalled", "Repopulated", "Retry", "Send", "Sized", "Start", "Stop", "Submitted", "Ticked",
+        "Begun", "Broken", "Cancelled", "Closing", "Done", "Dropped", "Forgotten", "Kill", "Late", "Lost",
+        "Opened", "Ready", "Recall", "Recalled", "Repopulated", "Retry", "Send", "Sized", "Spared", "Start",
+        "Stop", "Submitted", "Ticked",
         "Unwanted", "a pause", "a suspect runs alone", "a suspect waits", "given up",
     }  # fmt: skip
 

@@ -26,7 +26,7 @@ from millpond.testing.executors import (
     PendingExecutorTests,
 )
 from millpond.testing.suite import SOON
-from millpond.worker.outcome import Value
+from millpond.worker.outcome import Error, Value
 
 
 class TestProcesses(ExecutorTests, PendingExecutorTests, ExecutorDeathTests):
@@ -106,11 +106,11 @@ def test_a_forked_copy_of_the_program_ends_without_waiting() -> None:
             go_on = threading.Event()
             executor.submit(abs, -1).add_done_callback(lambda _: go_on.wait())
             if os.fork() == 0:
-                raise SystemExit(7)  # the pool's __exit__ says whose it is: PoolForkedError
+                raise SystemExit(7)  # the pool is not the copy's, which leaves it alone
             print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
             go_on.set()
     """)
-    assert out == "1\n"
+    assert out == "7\n"
 
 
 def test_a_forked_copy_is_told(pool: Pool) -> None:
@@ -250,6 +250,46 @@ def test_who_cancels_second_sees_the_same() -> None:
         thread.join()
     assert answers == [True] * 8
     assert left == [future]
+
+
+def test_who_takes_it_back_runs_the_callbacks() -> None:
+    future, left = a_future()
+    seen: list[Any] = []
+    future.add_done_callback(seen.append)
+    future.claim()
+    future.stream = object()  # type: ignore[assignment]
+    engine: Any = future._engine
+
+    def spare(_stream: object, mine: Any, asking: Any) -> None:
+        assert not asking.ready()
+        mine.dropped()
+        mine.settle(Error(ValueError()))  # as the driver does next
+        mine.begun()
+        assert asking.ready()
+        assert (seen, left) == ([], [])
+
+    engine.spare = spare
+    assert future.cancel()
+    assert (seen, left, engine.called) == ([future], [future], [])
+
+
+def test_a_future_that_is_taken_back_after_its_canceller_was_interrupted_calls_back() -> None:
+    future, _ = a_future()
+    future.add_done_callback(print)
+    future.claim()
+    future.stream = object()  # type: ignore[assignment]
+    engine: Any = future._engine
+
+    def spare(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    engine.spare = spare
+    with pytest.raises(KeyboardInterrupt):
+        future.cancel()
+    assert not future.done()
+    future.dropped()
+    assert future.cancelled()
+    assert engine.called == [future]
 
 
 def test_callbacks_run_once_and_before_it_leaves() -> None:

@@ -119,8 +119,13 @@ class Backend(Protocol):
     def send(self, worker: WorkerId, seq: int, work: Sequence[tuple[Work, Span]]) -> int: ...
     # A worker that is in one of the tasks ``unwanted``, for ``limit`` seconds at least, is killed: posts
     # Lost, with ``meant``. Else posts Recalled, always, unless Lost comes first.
+    # ``anyhow``: a worker that is between two tasks gives back what it has, too.
     def recall(
-        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+        self,
+        worker: WorkerId,
+        unwanted: Sequence[tuple[int, int]] = (),
+        limit: float = 0.0,
+        anyhow: bool = False,
     ) -> None: ...
     # Coroutines that need not go on; each is answered all the same.
     def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None: ...
@@ -133,6 +138,8 @@ class Backend(Protocol):
     # ``brisk``: something is due at once, and it pays to look out for it before going to sleep.
     def poll(self, timeout: float | None, brisk: bool = False) -> Sequence[Report]: ...
     def info(self, worker: WorkerId) -> WorkerInfo: ...
+    # The first task that it has not begun, as far as can be seen; any thread may ask.
+    def unbegun(self, worker: WorkerId) -> int: ...
     # Every worker is gone when it returns what they had logged. Raises CannotKill.
     def close(self, grace: float) -> Sequence[Report]: ...
     @property

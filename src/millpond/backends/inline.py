@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -68,7 +69,11 @@ class InlineBackend:
         return 0
 
     def recall(
-        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+        self,
+        worker: WorkerId,
+        unwanted: Sequence[tuple[int, int]] = (),
+        limit: float = 0.0,
+        anyhow: bool = False,
     ) -> None:
         mine = [n for owner, n, _ in self._tasks if owner == worker]
         if mine:
@@ -139,6 +144,9 @@ class InlineBackend:
 
         outcome: Value | Error = run_one(task)
         return outcome
+
+    def unbegun(self, worker: WorkerId) -> int:
+        return next((n for owner, n, _ in list(self._tasks) if owner == worker), sys.maxsize)
 
     def info(self, worker: WorkerId) -> WorkerInfo:
         return WorkerInfo(os.getpid(), None, None)

@@ -198,15 +198,22 @@ class ThreadBackend:
         return 0
 
     def recall(
-        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+        self,
+        worker: WorkerId,
+        unwanted: Sequence[tuple[int, int]] = (),
+        limit: float = 0.0,
+        anyhow: bool = False,
     ) -> None:
         thread = self._workers[worker]
-        seq = thread.next_seq
+        seq, stopping = thread.next_seq, False
         while True:
             try:
-                seq, _ = thread.tasks.pop()
+                seq, task = thread.tasks.pop()
             except IndexError:
                 break
+            stopping = stopping or task is _STOP
+        if stopping:
+            self.stop(worker)
         self._reports.put(Report(Recalled(worker, seq)))
 
     def cancel(self, worker: WorkerId, seqs: Sequence[int]) -> None:
@@ -240,6 +247,15 @@ class ThreadBackend:
             if type(report.event) is Lost:
                 self._workers.pop(report.event.worker, None)
         return reports
+
+    def unbegun(self, worker: WorkerId) -> int:
+        thread = self._workers.get(worker)
+        if thread is None:
+            return 0
+        try:
+            return thread.tasks[0][0]
+        except IndexError:
+            return thread.next_seq
 
     def info(self, worker: WorkerId) -> WorkerInfo:
         thread = self._workers.get(worker)

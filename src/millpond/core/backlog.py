@@ -71,6 +71,8 @@ class Backlog:
 
     def suspect(self, span: Span) -> None:
         """Have each of these tasks run alone."""
+        if span.job in self.gauges:
+            self.gauges[span.job].suspected.update(range(span.start, span.stop))
         self.suspects.extend(Span(span.job, i, i + 1) for i in range(span.start, span.stop))
 
     def wanted(self, span: Span) -> tuple[list[Span], list[Span]]:
@@ -78,12 +80,13 @@ class Backlog:
         gauge = self.gauges.get(span.job)
         if gauge is None or gauge.dropped:
             return [], [span]
-        if not gauge.cancelled:
+        given_up = gauge.cancelled | gauge.spared if gauge.spared else gauge.cancelled
+        if not given_up:
             return [span], []
         job, start, stop = span
         each = [Span(job, index, index + 1) for index in range(start, stop)]
-        wanted = [one for one in each if one.start not in gauge.cancelled]
-        return wanted, [one for one in each if one.start in gauge.cancelled]
+        wanted = [one for one in each if one.start not in given_up]
+        return wanted, [one for one in each if one.start in given_up]
 
     def forget(self, job: JobId) -> None:
         """No more tasks of the job will come."""
@@ -105,13 +108,15 @@ class Backlog:
             gauge.cancelled.update(range(span.start, span.stop))
         return self._remove(span)
 
+    def spare(self, span: Span) -> list[Span]:
+        """Take out what is queued of tasks that nobody wants unless they have begun."""
+        gauge = self.gauges.get(span.job)
+        if gauge is None or gauge.may_have_begun(span.start):
+            return []
+        return _remove_from(span, self._queue_of(span))
+
     def _remove(self, unwanted: Span) -> list[Span]:
-        removed: list[Span] = []
-        for queue in (self.queue, self.coroutines, self.suspects):
-            spans = [*queue]
-            queue.clear()
-            for span in spans:
-                queue.extend(_outside(span, unwanted, removed))
+        removed = _remove_from(unwanted, self.queue, self.coroutines, self.suspects)
         delayed, self.delayed = self.delayed, []
         for until, span in delayed:
             if _outside(span, unwanted, removed):
@@ -152,6 +157,16 @@ class Backlog:
                 break
             budget -= gauge.cost * count
         return spans, used
+
+
+def _remove_from(unwanted: Span, *queues: deque[Span]) -> list[Span]:
+    removed: list[Span] = []
+    for queue in queues:
+        spans = [*queue]
+        queue.clear()
+        for span in spans:
+            queue.extend(_outside(span, unwanted, removed))
+    return removed
 
 
 def _outside(span: Span, unwanted: Span, inside: list[Span]) -> list[Span]:

@@ -17,7 +17,18 @@ _LEAST = 1e-9
 class Gauge:
     """What is known of a job's tasks: seconds and bytes a task, and the most answered at once."""
 
-    __slots__ = ("cancelled", "cost", "dropped", "grain", "limits", "reach", "runs", "size")
+    __slots__ = (
+        "cancelled",
+        "cost",
+        "dropped",
+        "grain",
+        "limits",
+        "reach",
+        "runs",
+        "size",
+        "spared",
+        "suspected",
+    )
 
     def __init__(self, grain: int, limits: Limits = NO_LIMITS) -> None:
         self.grain = grain
@@ -27,6 +38,8 @@ class Gauge:
         self.reach = grain
         self.dropped = False  # nobody wants what has not begun
         self.cancelled: set[int] = set()  # tasks that nobody wants though they may have begun
+        self.spared: set[int] = set()  # tasks that nobody wants, as their worker is being asked for
+        self.suspected: set[int] = set()  # tasks that may have begun in a worker that died
         self.runs: dict[int, int] = {}  # failed ones, of tasks that were tried again
 
     def measured(self, seconds: float, count: int) -> None:
@@ -34,11 +47,16 @@ class Gauge:
         self.cost = seconds if self.cost is None else (self.cost + seconds) / 2
         self.reach = max(self.reach, count)
 
+    def may_have_begun(self, index: int) -> bool:
+        """Whether a worker may have been in the task before, though it has not ended."""
+        return index in self.runs or index in self.suspected
+
     def settled(self, start: int, stop: int) -> None:
         """These tasks have ended: what was noted of them is no longer needed."""
         for index in range(start, stop):
             self.runs.pop(index, None)
             self.cancelled.discard(index)
+            self.suspected.discard(index)
 
     def quota(self, waiting: int, budget: float, policy: Policy) -> int:
         """Tasks for a chunk that has ``budget`` seconds left, of ``waiting`` ones; may be 0.

@@ -41,6 +41,7 @@ class Recall(NamedTuple):
     worker: WorkerId
     unwanted: Sequence[tuple[int, int]] = ()
     limit: float = 0.0
+    anyhow: bool = False  # of a worker that is between two tasks, too
 
 
 class Abandon(NamedTuple):
@@ -72,6 +73,13 @@ class Settle(NamedTuple):
     blamed: bool = True  # for a worker's death; the others were only in its company
 
 
+class Begun(NamedTuple):
+    """This task, which nobody wanted if it had not begun, has begun, or ended, or nobody can know."""
+
+    job: JobId
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name
+
+
 class Retry(NamedTuple):
     """This task failed and will run again; if it was ``answered``, the next outcome is of no use."""
 
@@ -83,4 +91,4 @@ class Retry(NamedTuple):
 DROPPED = "dropped"
 """The cause of tasks that their caller gave up before they were sent."""
 
-Command = Start | Send | Recall | Abandon | Stop | Kill | Settle | Retry
+Command = Start | Send | Recall | Abandon | Stop | Kill | Settle | Begun | Retry

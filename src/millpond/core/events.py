@@ -114,6 +114,13 @@ class Cancelled(NamedTuple):
     stop: int
 
 
+class Spared(NamedTuple):
+    """The caller no longer wants this task if no worker has begun it. Answered by ``Settle`` or ``Begun``."""
+
+    job: JobId
+    index: int  # type: ignore[assignment]  # a tuple has a method of that name
+
+
 class Requeued(NamedTuple):
     """These tasks were answered in a way that asks for another run."""
 
@@ -136,5 +143,5 @@ class Ticked(NamedTuple):
 
 Event = (
     Opened | Submitted | Sized | Forgotten | Ready | Done | Ended | Lost | Recalled | Dropped
-    | Cancelled | Requeued | Closing | Repopulated | Ticked
+    | Cancelled | Spared | Requeued | Closing | Repopulated | Ticked
 )  # fmt: skip

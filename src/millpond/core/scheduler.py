@@ -16,16 +16,24 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from millpond.core import events
-from millpond.core.commands import DROPPED, Abandon, Command, Kill, Recall, Retry, Settle, Span
-from millpond.core.crew import Crew
+from millpond.core.commands import (
+    DROPPED,
+    Abandon,
+    Command,
+    Kill,
+    Retry,
+    Settle,
+    Span,
+)
 from millpond.core.events import JobId
 from millpond.core.policy import NO_LIMITS, Policy
+from millpond.core.recalling import Recalling
 from millpond.core.retrying import pause
 from millpond.core.watching import CHECK, cancelled, overdue, patience, wake_up
 from millpond.core.worker_state import WorkerState
 
 
-class Scheduler(Crew):
+class Scheduler(Recalling):
     """The state of a pool's work. See the module's rules."""
 
     def __init__(self, policy: Policy) -> None:
@@ -42,6 +50,7 @@ class Scheduler(Crew):
             events.Recalled: self._recalled,
             events.Dropped: self._dropped,
             events.Cancelled: self._cancelled,
+            events.Spared: self._spared,
             events.Requeued: self._requeued,
             events.Closing: self._closed,
             events.Repopulated: self._opened,
@@ -156,7 +165,7 @@ class Scheduler(Crew):
         if span.start < span.stop:
             self._out.append(Settle(*span))
             gauge = self._backlog.gauges.get(span.job)
-            if gauge is not None and (gauge.runs or gauge.cancelled):
+            if gauge is not None and (gauge.runs or gauge.cancelled or gauge.suspected):
                 gauge.settled(span.start, span.stop)
 
     def _try_again(self, span: Span) -> bool:
@@ -177,6 +186,7 @@ class Scheduler(Crew):
         worker.patience = 2 * max(worker.patience, event.elapsed)
         worker.since = self._now - event.elapsed
         self._take_back(worker.give_back(event.seq))
+        self._answer_asked(worker)
         worker.check = self._now + CHECK if cancelled(worker, self._backlog) else None
         if not worker.flight and not worker.retiring and worker not in self._idle:
             self._idle.append(worker)
@@ -211,6 +221,8 @@ class Scheduler(Crew):
         """
         begun, unbegun = worker.split_open(event.reach)
         finished, suspects, rest = worker.split(event.first, event.stop)
+        self._take_back(rest + unbegun)
+        self._answer_asked(worker)  # before what it may have begun is looked at
         alone = sum(span.stop - span.start for span in suspects) == 1
         for seq, span in begun:
             self._fail(span, event, blamed=event.first <= seq < event.stop)
@@ -231,7 +243,6 @@ class Scheduler(Crew):
                 self._out.append(Settle(*span, event.detail))
             else:
                 self._backlog.suspect(span)
-        self._take_back(rest + unbegun)
 
     def _fail(self, span: Span, event: events.Lost, blamed: bool = True) -> None:
         """A task ended with its worker: it is run again if it may be, or that is its outcome."""
@@ -277,19 +288,3 @@ class Scheduler(Crew):
         for worker in self.workers.values():
             if worker.hides_work() and worker.since + max(worker.patience, least) <= self._now:
                 self._recall(worker)
-
-    def _check(self, worker: WorkerState) -> None:
-        """End a worker that is in a task which was cancelled; it may have to be looked at again."""
-        if worker.check is None or worker.check > self._now or worker.recalling:
-            return
-        unwanted = cancelled(worker, self._backlog)
-        worker.check = None
-        if unwanted:
-            self._recall(worker, unwanted)
-
-    def _recall(
-        self, worker: WorkerState, unwanted: Collection[tuple[int, int]] = (), limit: float = 0.0
-    ) -> None:
-        worker.recalling = True
-        worker.recalls += 1
-        self._out.append(Recall(worker.id, (*unwanted,), limit))

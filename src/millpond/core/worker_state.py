@@ -37,7 +37,7 @@ class WorkerState:
     """A worker, from the order to start it until its end has been handled."""
 
     __slots__ = (
-        "bytes", "check", "chunks", "ends", "flight", "id", "late", "load", "next_seq", "open", "packing",
+        "asked", "bytes", "check", "chunks", "ends", "flight", "id", "late", "load", "next_seq", "open", "packing",
         "patience", "ready", "recalling", "recalls", "retiring", "since", "unmeasured",
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ class WorkerState:
         self.ends: deque[int] = deque()  # where each chunk of the flight ends
         self.open: dict[int, Opened] = {}  # coroutines sent and not answered, by their numbers
         self.check: float | None = None  # when to see whether it is in a task that was cancelled
+        self.asked: list[tuple[JobId, int]] = []  # tasks that are wanted only if it has begun them
         self.next_seq = 0
         self.load = 0.0  # seconds that the flight is expected to take
         self.unmeasured = 0  # entries of the flight whose cost nobody knows
@@ -79,6 +80,16 @@ class WorkerState:
     def busy(self) -> bool:
         """Whether it holds tasks."""
         return bool(self.flight or self.open)
+
+    def number_of(self, job: JobId, index: int) -> int | None:
+        """Its own number of a task that it holds. Any thread may ask."""
+        for seq, span, _, _, _ in list(self.flight):
+            if span.job == job and span.start <= index < span.stop:
+                return seq + index - span.start
+        for seq, (span, _) in list(self.open.items()):
+            if span.job == job and span.start == index:
+                return seq
+        return None
 
     def leaves(self) -> bool:
         """Whether it has done all it was for, and has not ended yet."""

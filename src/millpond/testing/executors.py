@@ -242,6 +242,32 @@ class PendingExecutorTests(ExecutorSuite):
         assert [future.result() for future in running] == list(range(len(running)))
         assert tasks.executions(tmp_path / "never") == 0
 
+    @pytest.mark.parametrize("how", ["cancel", "shutdown"])
+    def test_what_was_sent_and_has_not_begun_is_taken_back(
+        self, executor: PoolExecutor, tmp_path: Path, how: str
+    ) -> None:
+        gate, journal, count = tmp_path / "gate", tmp_path / "journal", executor._max_workers
+        # Short ones: those that come next are sent together. Plain arguments would let them begin together, too.
+        for _ in range(2):
+            concurrent.futures.wait(
+                [executor.submit(tasks.pass_gate, tmp_path) for _ in range(200)]
+            )
+        call: Any = tasks.pass_gate, gate, 7, str(journal)
+        futures = [executor.submit(*call) for _ in range(20 * count)]
+        tasks.wait_until(lambda: tasks.executions(journal) == count, "every worker is busy")
+        assert sum(future._sent for future in futures) > count
+        running = [future for future in futures if future.running()]
+        assert len(running) == count
+        if how == "cancel":
+            assert [f for f in futures if not f.cancel()] == running
+        else:
+            executor.shutdown(wait=False, cancel_futures=True)
+        assert [future for future in futures if not future.cancelled()] == running
+        gate.touch()
+        executor.shutdown()
+        assert [future.result() for future in running] == [7] * count
+        assert tasks.executions(journal) == count
+
     def test_what_was_cancelled_is_done_for_wait(
         self, executor: PoolExecutor, tmp_path: Path
     ) -> None:

@@ -13,7 +13,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from millpond.core.events import Cancelled, Closing, Dropped, Recalled, Repopulated, Submitted
+from millpond.core.events import (
+    Cancelled,
+    Closing,
+    Dropped,
+    Recalled,
+    Repopulated,
+    Spared,
+    Submitted,
+)
 from millpond.core.policy import NO_LIMITS, Limits, Policy
 from millpond.testing.simulation_driver import SimulatedDriver
 from millpond.testing.simulation_fates import Fates
@@ -84,6 +92,15 @@ class Rehearsal(SimulatedDriver):
         if start < stop:
             job.cancelled.update(range(start, stop))
             self._handle(Cancelled(job_id, start, stop))
+            self._forget_ended()
+
+    def spare(self, job_id: int, index: int) -> None:
+        """Nobody wants a task of a job if it has not begun."""
+        job = self.jobs[job_id]
+        if index not in job.settled:
+            job.spared.add(index)
+            self.ledger.asked.add((job_id, index))
+            self._handle(Spared(job_id, index))
             self._forget_ended()
 
     def repopulate(self) -> None:
@@ -202,6 +219,20 @@ def _cancel(rehearsal: Rehearsal, dice: random.Random) -> None:
         rehearsal.cancel(job.id, start, dice.choice([1, 3, len(job.deeds)]))
 
 
+def _spare(rehearsal: Rehearsal, dice: random.Random) -> None:
+    """One, or a few behind one another, mostly of what is with a worker."""
+    held = [w.flight[-1].span for w in rehearsal.scheduler.workers.values() if w.flight]
+    if held and dice.random() < 0.8:
+        job, start, stop = dice.choice(held)
+    elif rehearsal.jobs:
+        job, start = dice.choice(list(rehearsal.jobs)), 0
+        stop = len(rehearsal.jobs[job].deeds)
+    else:
+        return
+    for _ in range(dice.choice([1, 1, 3])):
+        rehearsal.spare(job, dice.randrange(start, stop))
+
+
 def _close(rehearsal: Rehearsal, _dice: random.Random) -> None:
     if not rehearsal.closing and len(rehearsal.jobs) > rehearsal.most_jobs // 2:
         rehearsal.close()
@@ -227,6 +258,7 @@ _ACTS: list[tuple[int, Callable[[Rehearsal, random.Random], Any]]] = [
     (4, _grow),
     (1, _drop),
     (2, _cancel),
+    (2, _spare),
     (1, _close),
     (1, lambda r, dice: r.repeat(dice.choice([dice.randrange(5), dice.randrange(1000)]))),
     (1, lambda r, dice: r.repeat(dice.randrange(3), Recalled)),  # rare, and so are their doubles

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from millpond.backends.base import Logged, Report
-from millpond.core.commands import Command, Kill, Recall, Retry, Send, Settle, Start, Stop
+from millpond.core.commands import Begun, Command, Kill, Recall, Retry, Send, Settle, Start, Stop
 from millpond.core.events import Event, Forgotten, Opened, Recalled, Sized, Ticked
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
@@ -102,6 +102,8 @@ class SimulatedDriver:
                     command, None if not command.answered or batch is None else batch[at]
                 )
                 at += command.answered
+            elif type(command) is Begun:
+                self.ledger.begun(command)
         for command in commands:
             self._perform(command)
 
@@ -112,8 +114,8 @@ class SimulatedDriver:
                 self.ledger.started(worker, self.world.workers[-1])
             case Send():
                 self._send(command)
-            case Recall(worker, unwanted, limit):
-                self.backend.recall(worker, unwanted, limit)
+            case Recall(worker, unwanted, limit, anyhow):
+                self.backend.recall(worker, unwanted, limit, anyhow)
             case Stop(worker):
                 self.backend.stop(worker)
             case Kill(worker):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from millpond.backends.processes.death import Broken, Death, Late, StartFailure, Unwanted
-from millpond.core.commands import DROPPED, Retry, Send, Settle, Span
+from millpond.core.commands import DROPPED, Begun, Retry, Send, Settle, Span
 from millpond.core.events import Event, Lost, WorkerId
 from millpond.core.policy import Policy
 from millpond.core.scheduler import Scheduler
@@ -47,6 +47,9 @@ class Ledger(Observer):
         self._order: dict[
             SimulatedProcess, dict[int, Task]
         ] = {}  # what it was sent, by its numbers
+        self.asked: set[Task] = (
+            set()
+        )  # that were to be taken back, and nobody has said whether they were
         self._answered: set[Task] = set()  # the answer was sent whole
         self._runs: dict[Task, int] = {}  # how often it began
         self._failures: dict[Task, int] = {}  # runs that the scheduler said were not the last
@@ -131,19 +134,25 @@ class Ledger(Observer):
                 f"task {job.id, index} is settled and was never submitted"
             )
         job.settled.update(indexes)
+        self.asked.difference_update([(job.id, index) for index in indexes])
         if batch is not None:
             assert len(batch) == len(indexes), f"{command} with {len(batch)} outcomes"
             for index, outcome in zip(indexes, batch, strict=True):
                 self._judge(job, index, outcome)
         elif command.cause is DROPPED:
-            assert job.dropped or job.cancelled.issuperset(indexes), (
-                f"{command}, though nobody gave it up"
-            )
+            for index in indexes:
+                given_up = job.dropped or index in job.cancelled
+                unbegun = index in job.spared and (job.id, index) not in self._runs
+                assert given_up or unbegun, f"{command}, though nobody gave it up, or it had begun"
         elif isinstance(command.cause, StartFailure):
             assert self.failed_starts, f"{command}, though every worker started"
         else:
             for index in indexes:
                 self._judge_blame((job.id, index), command.cause)
+
+    def begun(self, command: Begun) -> None:
+        """A task was not taken back."""
+        self.asked.discard((command.job, command.index))
 
     def tried_again(self, command: Retry, outcome: Any) -> None:
         """A task failed, and will run again."""
@@ -201,6 +210,8 @@ class Ledger(Observer):
         assert len(world.alive) <= wanted, f"{len(world.alive)} processes, {wanted} wanted"
         idle = [worker.id for worker in scheduler._idle]
         assert len(idle) == len(set(idle)), f"idle twice: {idle}"
+        awaited = [task for w in scheduler.workers.values() if w.recalling for task in w.asked]
+        assert self.asked == set(awaited), f"nobody will say of {self.asked} whether they began"
         for worker in scheduler._idle:
             assert scheduler.workers.get(worker.id) is worker, (
                 f"worker {worker.id} is idle and gone"

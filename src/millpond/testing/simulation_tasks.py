@@ -149,6 +149,7 @@ class SimulatedJob:
         conduct = Conduct(retry_on=(ValueError,) if limits.retries else ())
         self.function = encode(Conducted(Chore(number), conduct) if self.limited else Chore(number))
         self.cancelled: set[int] = set()
+        self.spared: set[int] = set()  # nobody wants these if they have not begun
         self.deeds: list[int] = []
         self.settled: set[int] = set()
         self.growing = False

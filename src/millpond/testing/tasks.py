@@ -114,7 +114,7 @@ def wait_until(condition: Callable[[], object], what: str, limit: float = LIMIT)
         time.sleep(0.001)
 
 
-def pass_gate(path: str, x: Any = None, started: str | None = None) -> Any:
+def pass_gate(path: str | Path, x: Any = None, started: str | None = None) -> Any:
     """Return x once the file exists; says that it started by appending to `started`."""
     if started is not None:
         note(started)

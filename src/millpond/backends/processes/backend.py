@@ -171,7 +171,11 @@ class ProcessBackend:
             child.process.kill()
 
     def recall(
-        self, worker: WorkerId, unwanted: Sequence[tuple[int, int]] = (), limit: float = 0.0
+        self,
+        worker: WorkerId,
+        unwanted: Sequence[tuple[int, int]] = (),
+        limit: float = 0.0,
+        anyhow: bool = False,
     ) -> None:
         child = self._children.get(worker)
         if child is None:
@@ -190,7 +194,7 @@ class ProcessBackend:
                 child.condemned = Late(limit) if limit else Unwanted()
                 child.process.kill()
                 return
-            if stopped and phase == RUNNING and not child.writing:
+            if stopped and (anyhow or (phase == RUNNING and not child.writing)):
                 self._hear(child)
                 seq = child.slate.recall(seq, child.next_seq)
             else:
@@ -208,6 +212,13 @@ class ProcessBackend:
     def info(self, worker: WorkerId) -> WorkerInfo:
         child = self._children.get(worker)
         return WorkerInfo(None, None, None) if child is None else child.info()
+
+    def unbegun(self, worker: WorkerId) -> int:
+        child = self._children.get(worker)
+        try:
+            return 0 if child is None else child.slate.unbegun()
+        except ValueError:  # it has ended, and its slate was let go of
+            return 0
 
     def arena(self) -> dict[str, int]:
         """Bytes of memory in the arena: of this program's arguments and ``empty`` arrays, which of them are in
