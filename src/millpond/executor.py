@@ -49,8 +49,9 @@ _AFTER_EXIT: Final = "cannot schedule new futures after interpreter shutdown"
 class PoolExecutor(Executor):
     """An executor on a pool that exists: ``pool.executor``. See the module for whose the pool is.
 
-    A worker that dies ends its task with WorkerDied, and the executor goes on: it is never broken, so
-    BrokenExecutor is not raised. Submitting costs about as much as ``Pool.apply_async``.
+    A worker that dies ends its task with WorkerDied, which is a BrokenProcessPool here, and the executor goes on.
+    Tasks in processes may start processes, which end with their worker. Submitting costs about as much as
+    ``Pool.apply_async``.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -74,7 +75,7 @@ class PoolExecutor(Executor):
         where the pool takes no more work.
         """
         submission = self._pool._submission
-        stream = partial(submission.stream, fn, submission.defaults())
+        stream = partial(submission.stream, fn, submission.executors())
         return self._start(stream, args, kwargs)
 
     def map(
@@ -274,7 +275,7 @@ class _Results(Iterator[T]):
                     self._fn, "__module__", None
                 )  # sent by value where that is
             submission = self._executor._pool._submission
-            job = submission.new_stream(task, submission.defaults())
+            job = submission.new_stream(task, submission.executors())
             job.name = name_of(self._fn)
             job.shared = True  # between two calls too
             self._job = job

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from millpond.concluding import CANCELLED, PENDING
 from millpond.interrupts import Deferral
 from millpond.results import SENT, AsyncResult
+from millpond.tolerance import value_of_call
+from millpond.worker.interrupted import let_through
 
 if TYPE_CHECKING:
     from millpond.engine import Engine
@@ -94,6 +96,18 @@ class PoolFuture(AsyncResult[T]):
         super()._conclude(state)
         if not self._done_callbacks:
             self._leave()
+
+    def _decode(self, outcome: Any, job: Any) -> Any:
+        try:
+            return value_of_call(outcome, job)
+        except Exception as error:
+            let_through(error)
+            from millpond.contract import widened
+
+            wide = widened(error, outcome, processes=self._engine.can_kill)
+            if wide is error:
+                raise
+        raise wide
 
     def _leave(self) -> None:
         self._let_go(self)

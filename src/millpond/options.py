@@ -55,6 +55,7 @@ class Options(NamedTuple):
     seed: tuple[int, ...] | None = None
     concurrency: int = 100
     cost: Any = None
+    children: bool = False  # an executor's own: its tasks may start processes
 
     def conduct(self, is_async: bool) -> Conduct:
         """What a worker has to know of it."""
@@ -63,6 +64,7 @@ class Options(NamedTuple):
             seed=self.seed,
             slots=self.concurrency if is_async else 0,
             timeout=self.timeout if is_async else None,
+            children=self.children,
         )
 
     def limits(self, is_async: bool) -> Limits:
@@ -81,6 +83,8 @@ class Options(NamedTuple):
 
 
 NONE: Final = Options()
+PARENTAL: Final = Options(children=True)
+"""An executor's, where the pool has none."""
 
 
 def parse(defaults: Options, given: Mapping[str, Any]) -> Options:

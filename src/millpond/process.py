@@ -25,7 +25,7 @@ from millpond.backends.processes import starting
 from millpond.backends.processes.starting import interruptions, outcome_file, standard
 from millpond.backends.processes.starting.returned import Returned, captured
 from millpond.backends.processes.starting.terms import terms_of
-from millpond.system import low
+from millpond.system import leash, low
 
 if TYPE_CHECKING:
     import asyncio
@@ -104,8 +104,9 @@ class Process(multiprocessing.process.BaseProcess):
         )
         standard.process._cleanup()
         terms = terms_of(self)
+        current: Any = standard.process.current_process()
         terms.bound = bool(
-            self.daemon or terms.die_with_parent or standard.process.current_process().daemon
+            self.daemon or terms.die_with_parent or current.daemon or leash.TIE in current._config
         )
         with interruptions.held():
             terms.outcome = outcome_file.OutcomeFile() if terms.returns else None

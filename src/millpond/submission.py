@@ -21,11 +21,11 @@ from millpond.errors import CannotKill
 from millpond.feeding import feed, is_async
 from millpond.iterators import IMapIterator, IMapUnorderedIterator
 from millpond.job import CallStream, Job, MapJob, ReorderedJob
-from millpond.options import NONE, Options, parse
+from millpond.options import NONE, PARENTAL, Options, parse
 from millpond.results import AsyncResult, MapResult
 from millpond.streams import StreamJob
 from millpond.worker.codec import CALL, MAP
-from millpond.worker.conduct import Conduct, Conducted, is_coroutine_function, name_of
+from millpond.worker.conduct import CHILDREN, Conduct, Conducted, is_coroutine_function, name_of
 from millpond.worker.outcome import Error
 
 _STREAMS: Final = 64
@@ -75,8 +75,8 @@ class Submission:
 
     def stream(self, func: Any, options: Options = NONE) -> CallStream:
         """Where calls of the function are gathered: one stream for each that pickles by reference."""
-        if options is NONE and type(func) is FunctionType:
-            known = self._calls.get(func)
+        if type(func) is FunctionType and (options is NONE or options is PARENTAL):
+            known = self._calls.get(func if options is NONE else (func, PARENTAL))
             if known is not None:
                 return known
         if options.seed is not None or not self.packing.keeps(func):
@@ -99,9 +99,12 @@ class Submission:
                     self.engine.retire(old)
         return stream
 
-    def defaults(self) -> Options:
-        """The pool's own options, for one more call."""
-        return NONE if self._defaults is NONE else self._options({})
+    def executors(self) -> Options:
+        """The pool's own options, for one more call of an executor: in a process that may start some."""
+        options = NONE if self._defaults is NONE else self._options({})
+        if not self.engine.can_kill:
+            return options
+        return PARENTAL if options is NONE else options._replace(children=True)
 
     def new_stream(self, func: Any, options: Options = NONE) -> CallStream:
         """A stream for calls of this function."""
@@ -229,7 +232,8 @@ class Submission:
         is_async = type(func) is Conducted and func.conduct.slots > 0
         job.limits = options.limits(is_async)
         job.on_error, job.fail_fast = options.on_error, options.fail_fast
-        if options.timeout is not None or type(func) is Conducted:
+        singly = type(func) is Conducted and func.conduct != CHILDREN
+        if options.timeout is not None or singly:
             job.slice = 1  # each task is on the slate
 
 

@@ -17,6 +17,9 @@ import weakref
 
 from millpond.system import refusals
 
+TIE = "millpond_tie"
+"""Where a process whose children are to be on its leash has what sees to that, in its configuration."""
+
 _F_SETSIG = 10
 _held: weakref.WeakSet[Leash] = weakref.WeakSet()
 

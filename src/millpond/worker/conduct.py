@@ -29,6 +29,12 @@ class Conduct(NamedTuple):
     """The function is a coroutine function, and a worker runs at most so many at once."""
     timeout: float | None = None
     """Seconds that a coroutine may take; other tasks are watched by the parent."""
+    children: bool = False
+    """Tasks may start processes by the standard library, which workers may not."""
+
+
+CHILDREN: Final = Conduct(children=True)
+"""Tasks are run in the plain way, but may start processes."""
 
 
 class Conducted(NamedTuple):
@@ -36,6 +42,15 @@ class Conducted(NamedTuple):
 
     function: Callable[..., Any]
     conduct: Conduct
+
+    def without_children(self) -> Any:
+        """What is to be called where that is seen to."""
+        conduct = self.conduct
+        return (
+            self.function
+            if conduct == CHILDREN
+            else self._replace(conduct=conduct._replace(children=False))
+        )
 
 
 def is_coroutine_function(function: Any) -> bool:

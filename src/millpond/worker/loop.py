@@ -25,12 +25,7 @@ from millpond.worker.answers import GATHER, SHORT, Answers
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
 from millpond.worker.conduct import Conducted
-from millpond.worker.outcome import (
-    UNSIZED,
-    Sealed,
-    Wire,
-    may_stand,
-)
+from millpond.worker.outcome import UNSIZED, Sealed, Wire, may_stand
 from millpond.worker.raised import add_note, set_trace
 from millpond.worker.renewal import Renewed
 from millpond.worker.slate import (
@@ -310,6 +305,12 @@ class Worker:
                 self._coroutines = ChannelCoroutines(self._page, self._channel, self._wire)
                 self._receive = self._coroutines.receive
             self._coroutines.hold(conducted, part, self._seq)
+            return
+        if conduct.children:
+            from millpond.worker import parenting  # for executors only
+
+            with parenting.Allowed():
+                self._run_part(conducted.without_children(), part)
             return
         self._retry_on = conduct.retry_on
         if conduct.seed is None:

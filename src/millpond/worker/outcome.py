@@ -30,6 +30,8 @@ UNSIZED: Final[frozenset[type]] = PLAIN - {str, bytes}
 """Those of them whose values are never large."""
 
 _SIZED: Final[frozenset[type]] = PLAIN - UNSIZED
+_PICKLES: Final = frozenset({"builtins", "_pickle", "pickle"})
+"""Modules whose exceptions pickle raises of itself."""
 _WHOLE: Final = frozenset({str, bytes, bytearray})
 
 # What a sealed outcome is.
@@ -339,10 +341,16 @@ def _refused(refusal: BaseException, value: object, trace: str) -> Sealed:
     of_error = issubclass(type(value), BaseException)
     name, text = (raised.name_of_type(value), raised.text_of(value)) if of_error else ("", "")
     refusal = _explained(refusal, "exception" if of_error else "result", value)
-    inner = pickle.dumps((raised.shown(refusal), raised.shown(value), of_error))
+    inner = pickle.dumps((raised.shown(refusal), raised.shown(value), of_error, _kind(refusal)))
     if not trace:
         trace = format_trace(refusal, raised.trace_of(refusal))
     return Sealed(REFUSED, _plain(name, text, trace, inner))
+
+
+def _kind(refusal: BaseException) -> type[BaseException] | None:
+    """The class of pickle's refusal, where loading it runs nobody's code."""
+    kind = type(refusal)
+    return kind if kind.__module__ in _PICKLES and issubclass(kind, Exception) else None
 
 
 def _explained(refusal: BaseException, whole: str, value: object) -> BaseException:
@@ -355,12 +363,14 @@ def _explained(refusal: BaseException, whole: str, value: object) -> BaseExcepti
 
 
 def _refusal(
-    name: str, text: str, trace: str, refusal: str, value: str, of_error: bool
+    name: str, text: str, trace: str, refusal: str, value: str, of_error: bool, kind: Any = None
 ) -> BaseException:
     error: Any = (_unsendable() if of_error else errors.MaybeEncodingError)(refusal, value)
     # multiprocessing's class keeps the repr of what it is given: the texts are these reprs already.
     error.exc, error.value = refusal, value
     error.args = (refusal, value)
+    if kind is not None:
+        error.refusal = kind  # as an executor gives it
     if isinstance(error, errors.TaskError):
         error.type_name, error.text, error.traceback = name, text, trace
     return error  # type: ignore[no-any-return]
@@ -373,19 +383,10 @@ def _interrupted() -> Any:
     return interrupted
 
 
-_unsendable_class: Any = None
-
-
 def _unsendable() -> Any:
-    """The class of an exception that pickle refused: multiprocessing's error, and our stand-in as well."""
-    global _unsendable_class
-    if _unsendable_class is None:
+    from millpond.worker.unsendable import UnsendableError
 
-        class UnsendableError(errors.MaybeEncodingError, errors.TaskError):  # type: ignore[misc]
-            """A task raised an exception that cannot be pickled."""
-
-        _unsendable_class = UnsendableError
-    return _unsendable_class
+    return UnsendableError
 
 
 def _plain(name: str, text: str, trace: str, inner: bytes = b"") -> bytes:
