@@ -146,7 +146,7 @@ class Answers:
 
     def _emit(self, count: int) -> None:
         """Send the first so many."""
-        outcomes = self._outcomes[:count]
+        outcomes = self._outcomes if count == len(self._outcomes) else self._outcomes[:count]
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the task forked came back here: the original answers
         body = self._encoded or self._wire.encode_batch(outcomes, self._mixed)
