@@ -290,15 +290,16 @@ def test_a_call_is_cancelled_in_a_callback(tmp_path: Path) -> None:
 def test_what_was_sent_and_has_not_begun_is_taken_back(make_pool: Any, tmp_path: Path) -> None:
     gate, journal = tmp_path / "gate", tmp_path / "journal"
     with make_pool(1, graceful=True) as pool:
-        for _ in range(2):  # short ones: those that come next are sent together
-            for result in [pool.apply_async(tasks.pass_gate, (tmp_path,)) for _ in range(200)]:
-                result.get(SOON)
+        tasks.make_calls_of_pass_gate_short(pool, pool.submit, tmp_path)
         workers = list(pool._pool)
-        results = [pool.apply_async(tasks.pass_gate, (gate, 5, str(journal))) for _ in range(20)]
+        results = [pool.submit(tasks.pass_gate, gate, 5, str(journal)) for _ in range(20)]
         tasks.wait_until(journal.exists, "the first runs")
         assert sum(result._sent for result in results) > 2
         assert all(result.cancel() for result in results[1:])
-        tasks.wait_until(lambda: pool.info()["calls"] == 1, "the others were taken back")
+        (worker,) = pool._engine._driver.scheduler.workers.values()
+        tasks.wait_until(
+            lambda: sum(held.count for held in [*worker.flight]) == 1, "the others were taken back"
+        )
         gate.touch()
         assert results[0].get(SOON) == 5
         assert pool.apply(tasks.square, (3,)) == 9

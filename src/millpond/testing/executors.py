@@ -247,11 +247,7 @@ class PendingExecutorTests(ExecutorSuite):
         self, executor: PoolExecutor, tmp_path: Path, how: str
     ) -> None:
         gate, journal, count = tmp_path / "gate", tmp_path / "journal", executor._max_workers
-        # Short ones: those that come next are sent together. Plain arguments would let them begin together, too.
-        for _ in range(2):
-            concurrent.futures.wait(
-                [executor.submit(tasks.pass_gate, tmp_path) for _ in range(200)]
-            )
+        tasks.make_calls_of_pass_gate_short(executor._pool, executor.submit, tmp_path)
         call: Any = tasks.pass_gate, gate, 7, str(journal)
         futures = [executor.submit(*call) for _ in range(20 * count)]
         tasks.wait_until(lambda: tasks.executions(journal) == count, "every worker is busy")
