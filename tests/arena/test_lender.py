@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -220,15 +221,23 @@ def test_a_loan_is_free_with_its_last_holder(fd: int) -> None:
     assert other.segment.at == at
 
 
-def test_a_loan_that_dies_while_its_lock_is_held_is_free_afterwards(fd: int) -> None:
+def test_a_loan_that_dies_while_the_lender_is_being_changed_is_free_afterwards(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Garbage collection may come anywhere, also in the thread that has the lock."""
     lending = Lending(fd)
-    loan = lending.put([b"x" * MIB])
-    with lending._lock:
-        del loan
+    dying = [lending.put([b"x" * MIB])]
+    take = lending._lender.take
+
+    def take_amid_a_collection(size: int) -> Any:
+        dying.clear()
         assert lending._lender.usage() == (MIB, MIB)
-    lending.usage()  # whoever uses it next
-    assert lending.usage()["lent"] == 0
+        return take(size)
+
+    monkeypatch.setattr(lending._lender, "take", take_amid_a_collection)
+    other = lending.put([b"y" * MIB])
+    assert other is not None
+    assert lending.usage()["lent"] == MIB
 
 
 def test_a_lasting_loan_is_never_used_again(fd: int) -> None:

@@ -41,6 +41,7 @@ from millpond.worker.slate import (
     WORD,
     Slate,
     free_ahead,
+    note,
     recalled,
     word,
 )
@@ -173,8 +174,7 @@ class Worker:
     def _run_chunk(self, frame: frames.Frame) -> None:
         page, answers = self._page, self.answers
         if not self._parts and answers.next == frame.seq:
-            page[TIME] = monotonic_ns()
-            page[WORD] = word(frame.seq, min(frame.count, MOST), DECODING)
+            note(page, frame.seq, frame.count)
             self._parts = self._decode(frame)
         stop = frame.seq
         for part in self._parts:
@@ -221,8 +221,8 @@ class Worker:
         page = self._page
         for piece in renewed.pieces(part):
             stop = self._seq + piece.tasks
-            begin = page[TIME] = monotonic_ns()
-            page[WORD] = word(self._seq, min(piece.tasks, MOST), DECODING)
+            begin = monotonic_ns()
+            note(page, self._seq, piece.tasks)
             if recalled(page, self._seq):
                 return
             try:
@@ -241,6 +241,8 @@ class Worker:
             return  # it was answered, and something was raised after that
         function = self._known(frame.count)
         if type(function) in _INDIRECT:
+            if not self._parts:
+                note(self._page, frame.seq, 1)
             self._parts = [Part(frame.count, CALL, 0, 1, None, None, [frame.body])]
             self._run_chunk(frame._replace(count=1))
             return

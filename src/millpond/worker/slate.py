@@ -16,6 +16,7 @@ coroutine that it has not begun. The word then names the one that is being stepp
 from __future__ import annotations
 
 import mmap
+from time import monotonic_ns
 from typing import Any, Final
 
 TIME, WORD, RECALLED_FROM, RECALLED_TO, NEXT, FORKED = range(6)
@@ -55,6 +56,12 @@ def _meaning(value: int) -> tuple[int, int, int]:
     if phase == IDLE:
         return seq, seq, phase
     return seq, seq + ((value >> _COUNT_SHIFT) & MOST), phase
+
+
+def note(words: Any, seq: int, count: int) -> None:
+    """In the worker: these tasks are being made ready to run."""
+    words[TIME] = monotonic_ns()
+    words[WORD] = word(seq, min(count, MOST), DECODING)
 
 
 def taken_back(words: Any) -> tuple[int, int]:
