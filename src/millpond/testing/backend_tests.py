@@ -14,7 +14,7 @@ from millpond.testing.coroutines import (
 )
 from millpond.testing.costs import CostTests
 from millpond.testing.deaths import DeathTests, IdleDeathTests
-from millpond.testing.defiance import DefiantErrorTests
+from millpond.testing.defiance import DefiantCoroutineTests, DefiantErrorTests
 from millpond.testing.endings import AbandonedPoolTests, IdleWorkerTests, StubbornWorkerTests
 from millpond.testing.failures import AbortTests, ErrorTests
 from millpond.testing.isolation import MixedTravelTests, TravelTests
@@ -50,6 +50,7 @@ class BackendTests(
 class ConcurrentBackendTests(
     BackendTests, PendingResultTests, LazyInBackgroundTests, EndingWithWorkTests, ConcurrencyTests,
     NestingTests, PauseTests, CoroutineTests, ConcurrentCoroutineTests, PrivateCountTests,
+    DefiantCoroutineTests,
 ):  # fmt: skip
     """For backends whose tasks run beside the caller."""
 

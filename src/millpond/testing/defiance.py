@@ -47,9 +47,19 @@ def each_call(pool: Pool, kind: str) -> dict[str, Callable[[], Any]]:
         "starmap": lambda: pool.starmap(defiant.throw_odd, [(kind, x) for x in range(4)]),
         "imap": lambda: list(pool.imap(odd, range(4))),
         "imap_unordered": lambda: list(pool.imap_unordered(odd, range(4))),
-        "a coroutine": lambda: pool.map(partial(defiant.throw_later, kind), range(4)),
         "an executor": lambda: pool.executor.submit(defiant.throw, kind).result(),
     }
+
+
+class DefiantCoroutineTests(Suite):
+    """For backends that run coroutines beside the caller."""
+
+    @pytest.mark.parametrize("kind", defiant.KINDS)
+    def test_a_coroutine_s_exception_that_cannot_be_touched(self, kind: str) -> None:
+        with self.make_pool(2) as pool:
+            check(caught(lambda: pool.map(partial(defiant.throw_later, kind), range(4))), kind)
+            assert pool.map(tasks.square, range(4)) == [0, 1, 4, 9]
+            assert pool.info()["lost"] == 0
 
 
 class DefiantErrorTests(Suite):
