@@ -163,6 +163,50 @@ def test_a_child_that_imported_main_sends_it_by_value_in_its_turn(tmp_path: Path
     assert run(str(script)) == ("True 2", "", 0)
 
 
+TYPED = """
+import functools, millpond
+lock = millpond.Lock()
+def plus(x): return x + 1
+
+@functools.cache
+def cached(x): return x * 100
+
+def locked(x):
+    with lock: return x
+
+pool = millpond.Pool(2, start_method="fork")
+print(pool.map(plus, range(3)), pool.map(cached, range(3)), pool.map(locked, range(3)))
+def plus(x): return x + 10
+
+print(pool.map(plus, range(3)), pool.apply(plus, (5,)), list(pool.imap(plus, range(3))))
+def twice(x): return 2 * plus(x)
+
+print(pool.map(twice, range(3)))
+def plus(x): return x + 20
+
+print(pool.map(twice, range(3)), pool.map(plus, range(3), seed=1))
+pool.terminate()
+"""
+
+
+def test_a_function_defined_anew_after_a_fork_is_the_one_that_runs() -> None:
+    """Where main has no file, as at a prompt; what has not changed is what the workers inherited."""
+    done = subprocess.run(
+        [sys.executable, "-i"],
+        input=TYPED,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "[1, 2, 3] [0, 100, 200] [0, 1, 2]",
+        "[10, 11, 12] 15 [10, 11, 12]",
+        "[20, 22, 24]",
+        "[40, 42, 44] [20, 21, 22]",
+    ]
+
+
 @pytest.mark.parametrize("stop", ["MainReached", "SystemExit", "ValueError"])
 def test_what_was_defined_when_a_pool_was_reached_is_used(tmp_path: Path, stop: str) -> None:
     """MainReached ends the import quietly; anything else that is raised there ends the child."""

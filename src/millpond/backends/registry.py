@@ -132,6 +132,7 @@ def _processes(start: Start, settings: Settings, staffed: list[Place]) -> Choice
         outfits=way.outfits,
         packing=_packing(start.queues),
     )
+    backend.packing.defined = way.defined
     return Choice("processes", backend, way.context, way.method, way.reason, place=staffed[0])
 
 

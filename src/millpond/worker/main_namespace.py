@@ -52,6 +52,14 @@ def set_class_state(made: type, state: Any) -> None:
         _complete.add(made)
 
 
+def inherit() -> None:
+    """In a copy of the sender: what it defined by now is as if it had arrived, so that newer ones are taken."""
+    kinds = (types.FunctionType, type)
+    _arrived.update(
+        (name, (made, 0)) for name, made in namespace().items() if isinstance(made, kinds)
+    )
+
+
 def namespace() -> dict[str, Any]:
     """The globals of this process's ``__main__``."""
     return vars(sys.modules["__main__"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 from millpond.backends.base import Nowhere, Outside, Work
@@ -19,7 +21,7 @@ from millpond.worker.codec import (
     encode_call,
     encode_chunk,
 )
-from millpond.worker.conduct import is_global
+from millpond.worker.conduct import Conducted, is_global
 from millpond.worker.frames import Buffer
 from millpond.worker.lending import Loan
 from millpond.worker.outcome import PLAIN, SMALL, is_large
@@ -51,19 +53,39 @@ def _one_by_one(work: Sequence[tuple[Work, Span]]) -> Iterator[tuple[Work, Span]
 
 
 class ProcessPacking:
-    """``main_importable``: workers have this process's ``__main__``."""
+    """``main_importable``: workers have this process's ``__main__``.
+
+    ``defined``: they have it as it was when these were its functions; it may have others now, of the same names.
+    """
 
     def __init__(self, main_importable: bool, put: Put | None = None) -> None:
         self._main_importable = main_importable
+        self.defined: Mapping[str, weakref.ref[Any]] | None = None
         self._put = put
         self._dump = partial(encode_argument, main_importable=main_importable)
         self.outside: Outside = Nowhere()
         self.large: set[int] = set()  # jobs whose plain arguments are each a blob, too
 
     def keeps(self, function: Any) -> bool:
-        return is_global(function) and (self._main_importable or function.__module__ != "__main__")
+        known = self._main_importable and not self._is_newer(function)
+        return is_global(function) and (known or function.__module__ != "__main__")
+
+    def _is_newer(self, function: Any) -> bool:
+        """Whether the workers' main module has another function of that name, or none."""
+        if (
+            self.defined is None
+            or type(function) is not FunctionType
+            or function.__module__ != "__main__"
+        ):
+            return False
+        theirs = self.defined.get(function.__name__)
+        return theirs is None or theirs() is not function
 
     def function(self, function: Any) -> bytes | Parcel:
+        if self.defined is not None and self._is_newer(
+            function.function if type(function) is Conducted else function
+        ):
+            return self.by_value(function)
         try:
             return encode_argument(function, self._main_importable, self._put)
         except Exception as refusal:

@@ -15,12 +15,14 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from millpond.backends.processes.outfit import Outfit, hatch
 from millpond.backends.processes.starting import bystanders, main_module, nursery
+from millpond.worker import main_namespace
 from millpond.worker.loop import Settings
 from millpond.worker.place import Place, libraries, limit
 
@@ -46,6 +48,7 @@ class Way(NamedTuple):
     main_importable: bool
     server: nursery.Nursery | None = None
     outfits: Sequence[Outfit] = ()
+    defined: Mapping[str, weakref.ref[Any]] | None = None  # as ``ProcessPacking`` has it
 
 
 def choose(start: Start, settings: Settings, places: Sequence[Place]) -> Way:
@@ -74,9 +77,17 @@ def _fork(
 ) -> Way:
     if places[0].threads:
         libraries()  # here, so that copies of this process need not find them again
-    first = partial(limit, places[0])
+    defined = main_module.defined()
+    first = partial(_settle, places[0], grows=defined is not None)
     server, outfits = hatch(start.context, settings, places, first, watch)
-    return Way(start.context, "fork", reason, True, server, outfits)
+    return Way(start.context, "fork", reason, True, server, outfits, defined)
+
+
+def _settle(place: Place, grows: bool) -> None:
+    """In the copy from which workers are forked. ``grows``: more may be defined in its main module."""
+    limit(place)
+    if grows:
+        main_namespace.inherit()
 
 
 def _beside_other_threads(start: Start, settings: Settings, places: Sequence[Place]) -> Way:

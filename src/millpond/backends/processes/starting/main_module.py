@@ -15,6 +15,8 @@ import os
 import re
 import sys
 import types
+import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from millpond.backends.processes.starting import half_imported, standard
@@ -48,6 +50,14 @@ def check() -> None:
 def importable_by(start_method: str) -> bool:
     """Whether a child started by the method has this process's ``__main__`` by itself."""
     return start_method == "fork" or source() is not None
+
+
+def defined() -> Mapping[str, weakref.ref[Any]] | None:
+    """The functions of a main module without a file, a prompt's or a notebook's, in which more may be defined."""
+    if source() is not None:
+        return None
+    made = list(vars(sys.modules["__main__"]).items())
+    return {name: weakref.ref(one) for name, one in made if type(one) is types.FunctionType}
 
 
 def source() -> Source | None:
