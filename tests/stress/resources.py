@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from millpond import errors
+from millpond.system import descriptors
 from millpond.testing import rows, tasks
 from millpond.testing.deaths import gone
 from tests import leaks
@@ -27,6 +28,22 @@ from tests.stress.stage import SOON, SQUARES, Stage, error_of, settled
 )
 def few_descriptors(stage: Stage) -> None:
     stage.check()  # servers are there
+    made, failed = _pools_with_few(stage)
+    assert made, "no pool could be made at all"
+    assert not failed, "a soft limit is raised"
+    descriptors.provide = _raise_none  # as where the hard limit is no higher
+    made, failed = _pools_with_few(stage)
+    assert failed, "the limit was none"
+    assert made, "no pool could be made at all"
+    stage.check()
+
+
+def _raise_none(workers: int) -> None:
+    """The limit stays."""
+
+
+def _pools_with_few(stage: Stage) -> tuple[int, int]:
+    """How many pools could be made with few descriptors free, and how many could not."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     made = failed = 0
     for spare in range(31):
@@ -45,9 +62,7 @@ def few_descriptors(stage: Stage) -> None:
         finally:
             pool.terminate()
             pool.join()
-    assert failed, "the limit was none"
-    assert made, "no pool could be made at all"
-    stage.check()
+    return made, failed
 
 
 @fault(

@@ -71,7 +71,10 @@ class SimulatedDriver:
             self.backend.info(worker)
         assert self.backend.arena()["results"] >= 0
         assert self.scheduler.waiting >= 0
-        assert len(self.backend.processes) <= self.policy.workers
+        assert len(self.scheduler.workers) <= self.policy.workers
+        # Beside them, those whose places were given to others, and one of these that is being killed.
+        beside = len(self.backend.processes) - len(self.scheduler.workers)
+        assert beside <= self.policy.workers + 1
 
     def tear_down(self) -> None:
         """Let go of threads and descriptors."""

@@ -49,14 +49,20 @@ def take(place: Place) -> None:
     _taken = os.getpid()
     if place.cpus is not None:
         os.sched_setaffinity(0, place.cpus)
-    if place.descriptors:
-        from millpond.system import descriptors
-
-        descriptors.limit(place.descriptors)
     os.environ.update(place.environment)
     cpus.of_thread.set(None)  # a copy made in a thread's task has that thread's
     limit(place)
     _seed()
+
+
+def limit_descriptors(place: Place) -> None:
+    """Have the program's own limit. After what the worker itself needs was opened: a copy of the program has all
+    open that the program has.
+    """
+    if place.descriptors:
+        from millpond.system import descriptors
+
+        descriptors.limit(place.descriptors)
 
 
 def forget_handler() -> None:

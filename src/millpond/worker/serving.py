@@ -32,6 +32,7 @@ def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
 
         settings, pack = confined.begin(settings, own)
     diverting.divert(channel, settings.levels, pack)
+    place.limit_descriptors(own)
     try:
         worker = Worker(channel, slate, settings)
         signal.signal(PRESS, worker.answers.press)

@@ -187,6 +187,8 @@ class OwnChild(Popen):
         if not bound:
             return -1
         self._leash = leash.Leash()
+        # Also of a start that fails.
+        weakref.finalize(self, self._leash.let_go).atexit = False
         return self._leash.end
 
     def _forbidden(self, sig: int) -> bool:
@@ -208,7 +210,6 @@ class OwnChild(Popen):
         self._close_at_end(self.sentinel)
         if self._leash is not None:
             self._leash.give()
-            weakref.finalize(self, self._leash.let_go).atexit = False
 
     def _discard(self) -> None:
         """The child exists but cannot be watched: end it rather than lose it."""
