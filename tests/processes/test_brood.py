@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import millpond
-from millpond.backends.processes import outfit
+from millpond.backends.processes import outfit, ways
 from millpond.backends.processes.starting.births import Unborn
 from millpond.backends.processes.starting.nursery import Nursery
 from millpond.backends.processes.starting.terms import terms_of
@@ -106,8 +106,8 @@ def test_a_pool_that_is_being_made_holds_the_arena(monkeypatch: pytest.MonkeyPat
         last.terminate()
         return server, outfits
 
-    original = outfit.hatch
-    monkeypatch.setattr(outfit, "hatch", hatch)
+    original = ways.hatch
+    monkeypatch.setattr(ways, "hatch", hatch)
     with millpond.Pool(1, start_method="fork") as pool:
         assert pool._backend._arena is found[0].lent
         assert found[0].lent.fd >= 0
