@@ -28,17 +28,17 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
 
 
 def real(name: str, value: Any) -> float:
-    """A number as a float, infinite if it is too large for one. Raises TypeError or ValueError, naming it."""
+    """Seconds as a float, infinite if they are too many for one. Raises TypeError or ValueError, naming it."""
     if isinstance(value, str | bytes | bytearray):  # what float() would read
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf if value > 0 else -math.inf
     except TypeError:
-        raise TypeError(f"{name} must be a number, not {value!r}") from None
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}") from None
     if math.isnan(number):
-        raise ValueError(f"{name} must be a number, not nan")
+        raise ValueError(f"{name} must be a number of seconds, not nan")
     return number
 
 

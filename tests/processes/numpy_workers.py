@@ -43,6 +43,11 @@ def at_import() -> tuple[str | None, list[int]]:
     return AT_IMPORT
 
 
+def runs_on() -> list[int]:
+    """The CPUs that this worker may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def draw(_: int) -> tuple[int, float, float]:
     return os.getpid(), float(np.random.random()), random.random()
 
@@ -50,6 +55,8 @@ def draw(_: int) -> tuple[int, float, float]:
 def limits(method: str, options: dict[str, Any]) -> Any:
     if "parent" in options:
         threadpoolctl().threadpool_limits(options.pop("parent"))
+    if "preload" in options:
+        millpond.set_forkserver_preload(options.pop("preload"))
     before = threads()
     with millpond.Pool(2, start_method=method, **options) as pool:
         info = pool.info()
@@ -58,6 +65,7 @@ def limits(method: str, options: dict[str, Any]) -> Any:
             "workers": pool.map(threads, range(4), 1),
             "native": pool.apply(native_threads),
             "at_import": pool.apply(at_import),
+            "runs_on": pool.apply(runs_on),
             "variable": pool.apply(variable),
             "info": [info["share"], info["blas_threads"], info["blas_limited_by"]],
         }

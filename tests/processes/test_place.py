@@ -107,11 +107,26 @@ def test_what_the_user_has_set_stays(method: str) -> None:
     assert said["variable"] == "6"
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_worker_takes_its_place_before_the_main_module_is_imported(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "preload"),
+    [("spawn", {}), ("forkserver", {"preload": []})],
+    ids=["spawn", "forkserver"],
+)
+def test_a_worker_takes_its_place_before_it_imports_the_main_module(
+    method: str, preload: dict[str, Any]
+) -> None:
     """Else a library that the main module loads would not find the variable."""
-    said = asked("limits", method, {"MILLPOND_CPU_COUNT": "2"}, cpus=[USABLE[0]])
+    said = asked("limits", method, {"MILLPOND_CPU_COUNT": "2"}, cpus=[USABLE[0]], **preload)
     assert said["at_import"] == ["1", [USABLE[0]]]
+    assert {n for library in said["workers"] for n in library} == {1}
+
+
+def test_what_the_fork_server_has_imported_is_told_of_the_worker_s_place() -> None:
+    """The server serves pools of all sizes, so it has no place; a worker has one before its first task."""
+    said = asked("limits", "forkserver", {"MILLPOND_CPU_COUNT": "2"}, cpus=[USABLE[0]])
+    assert said["at_import"] == [None, USABLE]
+    assert {n for library in said["workers"] for n in library} == {1}
+    assert (said["variable"], said["runs_on"]) == ("1", [USABLE[0]])
 
 
 def test_zero_leaves_the_libraries_as_they_are(method: str) -> None:
