@@ -96,7 +96,7 @@ class DefaultContext(BaseContext, std.DefaultContext):
 
     def __init__(self) -> None:
         super().__init__(std._default_context)
-        self._was_set = False
+        self._chosen: Any = None  # what ``set_start_method`` set here last
 
     def get_context(self, method: str | None = None) -> BaseContext:  # type: ignore[override]
         """The context of the start method, by default of the one that is set."""
@@ -104,7 +104,8 @@ class DefaultContext(BaseContext, std.DefaultContext):
             return super().get_context(method)
         default: Any = std._default_context
         context: BaseContext = resolve(default.get_context())
-        if self._was_set or default._actual_context is not default._default_context:
+        actual = default._actual_context
+        if actual is self._chosen or actual is not default._default_context:
             return context
         return _unnamed[context.get_start_method()]
 
@@ -116,8 +117,9 @@ class DefaultContext(BaseContext, std.DefaultContext):
             and method == std._default_context.get_start_method(allow_none=True)
         ):
             return  # an unguarded script that a child imports chooses again what it chose
-        std._default_context.set_start_method(method, force)
-        self._was_set = method is not None
+        default: Any = std._default_context
+        default.set_start_method(method, force)
+        self._chosen = default._actual_context
 
     def get_start_method(self, allow_none: bool = False) -> str | None:  # type: ignore[override]
         """The start method that is set; fixes the interpreter's default unless ``allow_none``."""

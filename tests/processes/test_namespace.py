@@ -84,6 +84,7 @@ def test_a_name_that_is_nowhere() -> None:
 
 def test_the_default_start_method_is_known_in_one_place() -> None:
     before = multiprocessing.get_start_method(allow_none=True)
+    default = multiprocessing.get_all_start_methods()[0]
     try:
         millpond.set_start_method("spawn", force=True)
         assert multiprocessing.get_start_method() == "spawn"
@@ -92,6 +93,8 @@ def test_the_default_start_method_is_known_in_one_place() -> None:
         assert millpond.get_start_method() == "forkserver"
         with pytest.raises(RuntimeError, match="already been set"):
             millpond.set_start_method("fork")
+        multiprocessing.set_start_method(default, force=True)
+        assert millpond.get_context() is not millpond.get_context(default), "it is the default again"
     finally:
         multiprocessing.set_start_method(before, force=True)
 

@@ -220,10 +220,9 @@ class Inheritor(millpond.Process):
 
 @pytest.fixture
 def default_method(method: str) -> Iterator[None]:
-    before = millpond.get_start_method(allow_none=True)
     millpond.set_start_method(method, force=True)
     yield
-    millpond.set_start_method(before, force=True)
+    millpond.set_start_method(None, force=True)
 
 
 @pytest.mark.usefixtures("default_method")

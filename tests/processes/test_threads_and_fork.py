@@ -64,7 +64,7 @@ def default_is_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     default: Any = multiprocessing.context._default_context
     monkeypatch.setattr(default, "_default_context", multiprocessing.get_context("fork"))
     monkeypatch.setattr(default, "_actual_context", None)
-    monkeypatch.setattr(millpond.context._default_context, "_was_set", False)
+    monkeypatch.setattr(millpond.context._default_context, "_chosen", None)
     monkeypatch.setattr(ways, "_warned", False)
     monkeypatch.setattr(ways, "_patience", ways._PATIENT)
 
@@ -226,7 +226,10 @@ def by_context() -> Pool:
 
 def by_setting() -> Pool:
     millpond.set_start_method("fork", force=True)
-    return Pool(2)
+    try:
+        return Pool(2)
+    finally:
+        millpond.set_start_method(None, force=True)
 
 
 @pytest.mark.parametrize("make", [by_argument, by_context, by_setting])
