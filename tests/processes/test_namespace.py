@@ -94,7 +94,9 @@ def test_the_default_start_method_is_known_in_one_place() -> None:
         with pytest.raises(RuntimeError, match="already been set"):
             millpond.set_start_method("fork")
         multiprocessing.set_start_method(default, force=True)
-        assert millpond.get_context() is not millpond.get_context(default), "it is the default again"
+        assert millpond.get_context() is not millpond.get_context(default), (
+            "it is the default again"
+        )
     finally:
         multiprocessing.set_start_method(before, force=True)
 

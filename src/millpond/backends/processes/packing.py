@@ -52,6 +52,14 @@ def _one_by_one(work: Sequence[tuple[Work, Span]]) -> Iterator[tuple[Work, Span]
             yield job, span
 
 
+def _is_newer(defined: Mapping[str, weakref.ref[Any]] | None, function: Any) -> bool:
+    """Whether the workers' main module has another function of that name, or none."""
+    if defined is None or type(function) is not FunctionType or function.__module__ != "__main__":
+        return False
+    theirs = defined.get(function.__name__)
+    return theirs is None or theirs() is not function
+
+
 class ProcessPacking:
     """``main_importable``: workers have this process's ``__main__``.
 
@@ -67,24 +75,12 @@ class ProcessPacking:
         self.large: set[int] = set()  # jobs whose plain arguments are each a blob, too
 
     def keeps(self, function: Any) -> bool:
-        known = self._main_importable and not self._is_newer(function)
+        known = self._main_importable and not _is_newer(self.defined, function)
         return is_global(function) and (known or function.__module__ != "__main__")
 
-    def _is_newer(self, function: Any) -> bool:
-        """Whether the workers' main module has another function of that name, or none."""
-        if (
-            self.defined is None
-            or type(function) is not FunctionType
-            or function.__module__ != "__main__"
-        ):
-            return False
-        theirs = self.defined.get(function.__name__)
-        return theirs is None or theirs() is not function
-
     def function(self, function: Any) -> bytes | Parcel:
-        if self.defined is not None and self._is_newer(
-            function.function if type(function) is Conducted else function
-        ):
+        source = function.function if type(function) is Conducted else function
+        if _is_newer(self.defined, source):
             return self.by_value(function)
         try:
             return encode_argument(function, self._main_importable, self._put)
