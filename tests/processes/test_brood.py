@@ -106,7 +106,7 @@ def test_a_pool_that_is_being_made_holds_the_arena(monkeypatch: pytest.MonkeyPat
         last.terminate()
         return server, outfits
 
-    original = ways.hatch
+    original = outfit.hatch
     monkeypatch.setattr(ways, "hatch", hatch)
     with millpond.Pool(1, start_method="fork") as pool:
         assert pool._backend._arena is found[0].lent
