@@ -184,26 +184,40 @@ def test_threads_do_not_tear_frames(gathering: Gathering) -> None:
 
 
 def test_a_signal_handler_amid_a_frame_waits_for_its_end() -> None:
-    sent: list[bytes] = []
+    """The frame is larger than the socket's buffer, and nothing more is read before the handler runs."""
+    body = bytes(1 << 23)
+    came = bytearray()
+    begun = threading.Event()
+    main = threading.get_ident()
 
-    class Interrupted:
-        """A socket during whose sending a signal is handled."""
+    def log(*_: object) -> None:
+        if not begun.is_set():
+            begun.set()
+            channel.send_amid([b"record"])
+            channel.send_amid([b"another"])
 
-        def sendall(self, data: bytes, _flags: int) -> None:
-            sent.append(bytes(data[: len(data) // 2]))
-            if len(sent) == 1:
-                channel.send_amid([b"record"])
-                channel.send_amid([b"another"])
-            sent.append(bytes(data[len(data) // 2 :]))
+    def read() -> None:
+        came.extend(ours.recv(1))
+        # A signal that comes just before a call does not interrupt it.
+        while not begun.wait(0.01):
+            signal.pthread_kill(main, signal.SIGUSR1)
+        while piece := ours.recv(1 << 20):
+            came.extend(piece)
 
     ours, theirs = socket.socketpair()
     channel = WorkerChannel(theirs.detach())
-    real: Any = channel._socket
-    channel._socket = Interrupted()  # type: ignore[assignment]
-    channel.send([b"head", b"body"])
-    assert b"".join(sent) == b"headbodyrecordanother"
-    real.close()
-    ours.close()
+    reader = threading.Thread(target=read)
+    before = signal.signal(signal.SIGUSR1, log)
+    try:
+        reader.start()
+        channel.send([b"head", body])
+    finally:
+        channel.close()
+        reader.join(LIMIT)
+        signal.signal(signal.SIGUSR1, before)
+        ours.close()
+    whole = came == b"head" + body + b"recordanother"
+    assert whole, (len(came), came.find(b"record"))
 
 
 def test_arguments_that_do_not_fit_harm_nobody(
