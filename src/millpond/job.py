@@ -131,6 +131,7 @@ class CallStream(Job):
         self.count = 0  # calls so far
         self._calls: dict[int, Call] = {}  # those that have not ended
         self._claimed = 0  # calls before this one have been asked for
+        self._kept: set[Receiver] = set()  # cancelled: they have yet to say so when they are asked
 
     @property
     def over(self) -> bool:
@@ -145,6 +146,10 @@ class CallStream(Job):
         """More calls."""
         self._calls.update(enumerate(calls, self.count))
         self.count += len(calls)
+
+    def keep(self, receiver: Receiver) -> None:
+        """The receiver was cancelled before its call was sent, and nobody else may hold it. Any thread."""
+        self._kept.add(receiver)
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]:
         calls = self._calls
@@ -161,6 +166,8 @@ class CallStream(Job):
         for index, outcome in enumerate(batch, start):
             receiver = take(index)[1]()
             if receiver is not None:
+                if self._kept:
+                    self._kept.discard(receiver)
                 receiver.settle(outcome)
 
     def dropped(self, start: int, stop: int) -> None:
@@ -189,6 +196,7 @@ class CallStream(Job):
             if receiver is not None:
                 receiver.withdraw()
         self._calls.clear()
+        self._kept.clear()
 
 
 class MapJob(Job):
@@ -210,6 +218,10 @@ class MapJob(Job):
     @property
     def over(self) -> bool:
         return self.left == 0
+
+    def keep(self, receiver: Receiver) -> None:
+        """As for a call: the receiver was cancelled before any task was sent, and has yet to say so."""
+        self.receiver = lambda: receiver
 
     def arguments(self, start: int, stop: int) -> Sequence[Any]:
         receiver = self.receiver()

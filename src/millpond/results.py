@@ -144,6 +144,8 @@ class AsyncResult(ReturnableFuture[T], Generic[T]):
                 if self._sent:
                     self._end(job)
                 else:
+                    if job is not None:
+                        job.keep(self)  # else it would run, once the caller has let go of this
                     self._engine.life.seat.nudge()  # who waits for it may be the one who drives
                 return True
         return self._take_back(job if isinstance(job, CallStream) else None)
