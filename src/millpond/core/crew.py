@@ -58,8 +58,8 @@ class Crew:
         worker.ready = self._ever_ready = True
         self._failures, self._most_failures = 0, self.policy.restarts
         self._pause = _FIRST_PAUSE
-        if self._again is not None:  # what was short is there again
-            self._again = None
+        if self._again is not None or self._hopeless:  # what was short is there again
+            self._again, self._hopeless = None, False
             self._staff()
         if not worker.retiring:
             self._idle.append(worker)
@@ -93,10 +93,10 @@ class Crew:
             self._staff()
 
     def _despair(self) -> None:
-        """Too many starts have failed, one after another."""
+        """Too many starts have failed, one after another. Where any would, those under way have yet to show it."""
         if not self.workers:
             self._give_up(self._reason)
-        elif self._again is None:
+        elif self._again is None and not self._hopeless:
             self._again = self._now + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 

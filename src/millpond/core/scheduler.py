@@ -207,7 +207,8 @@ class Scheduler(Recalling):
             if event.hopeless and not self._ever_ready:
                 self._failures, self._hopeless = self.policy.starts, True
         self._redistribute(worker, event)
-        if self._again is not None and not (self.workers or event.failed):
+        short = self._again is not None or self._hopeless
+        if short and not (self.workers or event.failed):
             self._again = self._now  # the last one: before all is given up, it is tried once more
         self._staff_again()
         self._staff()
