@@ -173,7 +173,8 @@ def starting(context: object, start_method: str | None) -> Start:
     method = start_method or chosen.get_start_method()
     ours = isinstance(chosen, BaseContext)
     named = bool(getattr(chosen, "_named", True))
-    return Start(chosen, method, named, ours, _concrete_contexts["forkserver"])
+    given = asked is not None and named
+    return Start(chosen, method, named, ours, _concrete_contexts["forkserver"], given)
 
 
 def __getattr__(name: str) -> Any:

@@ -82,6 +82,18 @@ def test_a_name_that_is_nowhere() -> None:
         millpond.get_context("frok")
 
 
+@pytest.mark.parametrize("backend", ["threads", "inline"])
+def test_a_start_method_that_is_set_is_nothing_to_pools_without_processes(backend: str) -> None:
+    millpond.set_start_method("spawn", force=True)
+    try:
+        with millpond.Pool(1, backend=backend) as pool:
+            assert pool.map(abs, [-1]) == [1]
+        with pytest.raises(ValueError, match="starts no processes"):
+            millpond.Pool(1, backend=backend, start_method="spawn")
+    finally:
+        millpond.set_start_method(None, force=True)
+
+
 def test_the_default_start_method_is_known_in_one_place() -> None:
     before = multiprocessing.get_start_method(allow_none=True)
     default = multiprocessing.get_all_start_methods()[0]

@@ -22,9 +22,10 @@ class Start(NamedTuple):
 
     context: Any
     method: str
-    asked: bool  # the caller said so
+    asked: bool  # the program said so: to this pool, or by ``set_start_method``
     ours: bool  # the context is millpond's own
     served: Any  # the context of the fork server
+    given: bool = False  # to this pool
     queues: str | None = None  # of a Pool's subclass that has its own: see worker.queued
 
 
@@ -96,7 +97,7 @@ def choose(
     if name is None or name == "processes":
         patched.check()
         return _processes(start, settings._replace(levels=logs.levels()), places(staff))
-    if start.asked or staff.cpus or staff.blas_threads is not None or sandbox:
+    if start.given or staff.cpus or staff.blas_threads is not None or sandbox:
         raise ValueError(
             f"backend={name!r} starts no processes; "
             "context, start_method, cpus, blas_threads and sandbox are not for it"
