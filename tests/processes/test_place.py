@@ -7,6 +7,7 @@ import multiprocessing.context
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import millpond
 from millpond import cpus
 from millpond.backends.places import thread_variables
 from millpond.worker import place
-from tests.processes.waiting import until
+from tests.processes.waiting import LIMIT, until
 
 METHODS = ["fork", "spawn", "forkserver"]
 PROGRAM = Path(__file__).with_name("numpy_workers.py")
@@ -237,6 +238,22 @@ def test_a_worker_takes_the_place_of_the_one_that_it_replaces(two_cpus: list[int
             victim.join()
             pool.map(nap, range(4), 1)  # somebody has to look
             until(lambda: affinities(pool) == expected)  # noqa: B023
+
+
+def leave_a_thread(_: int) -> frozenset[int]:
+    threading.Thread(target=threading.Event().wait).start()
+    return frozenset(affinity(0))
+
+
+def test_one_that_gets_the_place_of_a_worker_that_does_not_leave_gets_its_cpu(
+    two_cpus: list[int],
+) -> None:
+    with millpond.Pool(2, cpus=two_cpus, maxtasksperchild=1) as pool:
+        assert Counter(pool.map(leave_a_thread, range(2), 1)) == Counter(
+            frozenset({cpu}) for cpu in two_cpus
+        )
+        where = pool.map_async(leave_a_thread, range(2), 1).get(LIMIT)
+        assert Counter(where) == Counter(frozenset({cpu}) for cpu in two_cpus)
 
 
 def test_workers_that_are_recycled_keep_to_the_cpus(two_cpus: list[int]) -> None:

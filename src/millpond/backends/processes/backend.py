@@ -140,7 +140,8 @@ class ProcessBackend:
     # Workers --------------------------------------------------------------------------------------
 
     def start(self, worker: WorkerId) -> None:
-        taken = {child.slot for child in self._children.values()}
+        # One that is leaving may do so for long, and its place be given to another.
+        taken = {child.slot for child in self._children.values() if not child.stopping}
         slot = next(number for number in count() if number not in taken)
         place = self._places[slot % len(self._places)]
         if self._outfits:
