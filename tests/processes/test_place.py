@@ -18,7 +18,7 @@ import millpond
 from millpond import cpus
 from millpond.backends.places import thread_variables
 from millpond.worker import place
-from tests.processes.waiting import LIMIT, until
+from tests.processes.waiting import until
 
 METHODS = ["fork", "spawn", "forkserver"]
 PROGRAM = Path(__file__).with_name("numpy_workers.py")

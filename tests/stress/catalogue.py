@@ -15,6 +15,7 @@ SECTIONS: Final = {
     "values": "What tasks raise, return and keep",
     "callers": "The caller's own code",
     "barges": "Code that comes amid the pool's own",
+    "handshakes": "Words that a program and its workers share",
     "stuck": "Stuck workers and shutdown",
     "parents": "The parent's fate",
     "resources": "Resources and nasty tasks",
