@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -52,15 +53,18 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(watcher: leaks.Watcher, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a process, thread, descriptor, shared memory or temporary file.
+    """Fail a test that leaves a process, thread, descriptor, shared memory, temporary file, or signals blocked.
 
     A test that failed anyway is let off: its traceback keeps alive what it held.
     """
-    before = watcher.snapshot()
+    before, mask = watcher.snapshot(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, mask) ^ mask
     if request.node.stash.get(FAILED, False):
         return
     left = watcher.leaks(before)
+    if blocked:
+        left.append(f"{len(blocked)} signals blocked, or let in, that were not")
     if left:
         watcher.kill(before)
         pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)

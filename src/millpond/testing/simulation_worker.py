@@ -11,7 +11,7 @@ import importlib.util
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -177,6 +177,11 @@ class SimulatedChannel:
         return True
 
 
+def _masked(_how: int, _signals: Iterable[int]) -> set[int]:
+    """No signal comes to a simulated worker while it holds its own, and the process's mask is not its."""
+    return set()
+
+
 class SimulatedProcess:
     """What a context's ``Process`` is, in the simulated world."""
 
@@ -209,6 +214,7 @@ class SimulatedProcess:
         channel: Any = self.channel
         try:
             self._worker = self._make(channel, page, self._settings)
+            self._worker.answers.mask = _masked
             self._worker.run()
         except EOFError:
             pass

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from _signal import pthread_sigmask, valid_signals  # type: ignore[import-not-found]  # signal's wraps each answer in enums
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from millpond.worker import frames
@@ -42,6 +43,7 @@ class Answers:
         self._wire = wire
         self._at_once = at_once
         self._pid = os.getpid()
+        self.mask: Callable[..., Any] = pthread_sigmask  # simulated workers share a process
         self.first = 0  # the number of the first of those that are gathered
         self._outcomes: list[Any] = []
         self._encoded: list[Buffer] = []  # the same, if that was done already
@@ -126,14 +128,14 @@ class Answers:
         try:
             if seq is None or os.getpid() != self._pid or self._channel.amid() or _deep(frame):
                 return
-            mask = pthread_sigmask(signal.SIG_BLOCK, ())
+            mask = self.mask(signal.SIG_BLOCK, ())
             try:
-                pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+                self.mask(signal.SIG_BLOCK, _SIGNALS)
                 self.flush(seq)
             except OSError:
                 pass  # the parent is gone, which is met again soon
             finally:
-                pthread_sigmask(signal.SIG_SETMASK, mask)
+                self.mask(signal.SIG_SETMASK, mask)
         finally:
             self.amid = seq
 
