@@ -38,6 +38,8 @@ def _breaks(processes: bool) -> type[Exception]:
 
 
 def _again(error: Exception, also: type[Exception]) -> Exception:
+    if isinstance(error, also):
+        return error
     fresh: Any = _made(type(error), also, error.args, vars(error))
     fresh.__cause__, fresh.__context__ = error.__cause__, error.__context__
     fresh.__suppress_context__ = error.__suppress_context__

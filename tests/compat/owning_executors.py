@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
 
-from millpond import Pool, WorkerDied
+from millpond import Pool
 from millpond.executor import PoolExecutor
 
 
@@ -81,6 +81,5 @@ def install() -> None:
     futures: Any = concurrent.futures
     futures.ProcessPoolExecutor = ProcessPoolExecutor
     futures.ThreadPoolExecutor = ThreadPoolExecutor
-    # What is called differently: the cause of a remote exception, and what a dead worker's task ends with.
+    # What is called differently: the cause of a remote exception.
     futures.process._RemoteTraceback = RemoteTraceback
-    futures.process.BrokenProcessPool = WorkerDied
