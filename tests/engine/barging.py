@@ -15,7 +15,6 @@ import faulthandler
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -197,7 +196,7 @@ def beside(pool: Pool, stop: threading.Event, failures: list[BaseException]) -> 
         except BaseException as failure:
             failures.append(failure)
             return
-        time.sleep(0.002)
+        stop.wait(0.002)
 
 
 def check(pool: Pool, place: int) -> None:

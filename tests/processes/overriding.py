@@ -96,17 +96,7 @@ class Undaunted(Pool):
 
     def Process(self, *args: Any, **kwds: Any) -> Any:  # type: ignore[override]
         process = super().Process(*args, **kwds)
-
-        class NotDaemonic(type(process)):  # type: ignore[misc]
-            @property
-            def daemon(self) -> bool:
-                return False
-
-            @daemon.setter
-            def daemon(self, value: bool) -> None:
-                pass
-
-        process.__class__ = NotDaemonic
+        process.__class__ = type("NotDaemonic", (NotDaemonic, type(process)), {})
         return process
 
 

@@ -20,7 +20,7 @@ FIXED: int = SHRINK | getattr(fcntl, "F_SEAL_GROW", 0) | getattr(fcntl, "F_SEAL_
 
 def unnamed_file(label: str, size: int = 0, seals: int = 0) -> int:
     """A descriptor, none of 0 to 2, of a file of ``size`` bytes. Raises OSError."""
-    fd = _private(_open(label))
+    fd = private(_open(label))
     try:
         if size:
             _stretch(fd, size)
@@ -91,7 +91,7 @@ def explained(error: OSError, size: int) -> OSError:
     )
 
 
-def _private(fd: int) -> int:
+def private(fd: int) -> int:
     """The same file under a number that is not of standard input or output, where the program has closed those."""
     if fd > 2:
         return fd

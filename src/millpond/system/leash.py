@@ -15,7 +15,7 @@ import select
 import signal
 import weakref
 
-from millpond.system import refusals
+from millpond.system import files, refusals
 
 TIE = "millpond_tie"
 """Where a process whose children are to be on its leash has what sees to that, in its configuration."""
@@ -67,9 +67,7 @@ def take(end: int) -> bool:
         return False
     finally:
         os.close(end)
-    if own < 3:  # of standard input or output, where the program has closed those
-        low, own = own, fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3)
-        os.close(low)
+    own = files.private(own)
     try:
         fcntl.fcntl(own, _F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())

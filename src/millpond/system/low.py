@@ -23,7 +23,7 @@ def hold() -> None:
     with _changing:
         _holders += 1
         for fd in (0, 1, 2):
-            if not _is_open(fd):
+            if not is_open(fd):
                 _fill(fd)
 
 
@@ -48,7 +48,8 @@ def filled() -> Iterator[None]:
         release()
 
 
-def _is_open(fd: int) -> bool:
+def is_open(fd: int) -> bool:
+    """Whether this process has a descriptor of that number."""
     try:
         os.fstat(fd)
     except OSError:

@@ -14,6 +14,7 @@ import sys
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
+from millpond.system import low
 from millpond.worker import environment
 from millpond.worker.bounded_answers import BoundedAnswers
 from millpond.worker.channel import Endpoint, WorkerChannel, private
@@ -86,12 +87,4 @@ def _opened() -> set[int]:
         listed = set(map(int, os.listdir("/proc/self/fd")))
     except OSError:
         listed = set(range(min(os.sysconf("SC_OPEN_MAX"), _MOST)))
-    return set(filter(_is_open, listed))
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
+    return set(filter(low.is_open, listed))

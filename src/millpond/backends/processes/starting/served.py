@@ -9,6 +9,7 @@ from millpond.backends.processes.starting import nursery, payload, surroundings
 from millpond.backends.processes.starting.popen import Popen, wait_readable
 from millpond.backends.processes.starting.server import UNTOLD
 from millpond.backends.processes.starting.terms import terms_of
+from millpond.system import low
 
 
 class ServedPopen(Popen):
@@ -46,7 +47,7 @@ class ServedPopen(Popen):
             opening, pickled = packer.for_fresh(self.method)
             opening["surroundings"] = surroundings.take(terms_of(process_obj).environment)
             opening["stdio"] = [
-                packer.duplicate_for_child(fd) if _is_open(fd) else None for fd in (0, 1, 2)
+                packer.duplicate_for_child(fd) if low.is_open(fd) else None for fd in (0, 1, 2)
             ]
         fd = payload.write(opening, pickled)
         try:
@@ -78,11 +79,3 @@ class ServedPopen(Popen):
             self._server.learn_end(lambda: self.returncode is not None)
             if self.returncode is None:
                 self._lost()
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
