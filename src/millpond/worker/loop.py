@@ -435,14 +435,15 @@ class Worker:
 
     def _run_slice(self, outputs: Any, size: int, results: list[Any]) -> BaseException | None:
         """Run ``size`` tasks; what was raised meanwhile, by the one after those with results or by nobody's."""
-        error = None
         try:
             self.answers.amid = self._seq
             results.extend(islice(outputs, size))
         except BaseException as exception:
-            error = exception
+            # Nothing that jumps backward may follow: CPython runs handlers there, and this exception would be lost.
+            self.answers.amid = None
+            return exception
         self.answers.amid = None
-        return error
+        return None
 
     def _keep(self, results: list[Any], size: int) -> None:
         """What the first tasks of a slice returned."""
