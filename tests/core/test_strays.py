@@ -127,7 +127,8 @@ def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke) -> Wire:
             if (
                 stroke.left > 0 and sys.gettrace() is None
             ):  # from the first frame on: the worker is ready
-                sys._getframe().f_trace_opcodes = True  # CPython 3.12 looks at it when tracing begins
+                # CPython 3.12 looks at it when tracing begins.
+                sys._getframe().f_trace_opcodes = True
                 sys.settrace(stroke.trace)
 
         channel.send = send  # type: ignore[method-assign]

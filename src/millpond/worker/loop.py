@@ -439,7 +439,7 @@ class Worker:
             self.answers.amid = self._seq
             results.extend(islice(outputs, size))
         except BaseException as exception:
-            # Nothing that jumps backward may follow: CPython runs handlers there, and this exception would be lost.
+            # No jump backward may follow: CPython runs handlers there, and this exception would be lost.
             self.answers.amid = None
             return exception
         self.answers.amid = None
