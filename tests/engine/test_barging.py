@@ -7,11 +7,8 @@ that other places are met whenever the code changes.
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import threading
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,8 +17,8 @@ from millpond import Pool
 from millpond.backends.processes import packing
 from millpond.testing import tasks
 from millpond.worker import codec
+from tests.engine.sweeps import places
 
-ROOT = Path(__file__).parents[2]
 SOON = 20.0
 
 ACTS = [
@@ -29,29 +26,16 @@ ACTS = [
 ]  # fmt: skip
 
 
-def barge(backend: str, scenario: str, act: str, stride: int) -> int:
-    """Return how many places there were."""
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.engine.barging", backend, scenario, act, str(stride)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return int(run.stdout.split()[0])
-
-
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("scenario", ["apply", "map_hooks"])
 def test_code_of_the_user_s_anywhere(scenario: str, act: str) -> None:
-    assert barge("fork", scenario, act, 389) > 20
+    assert places("barging", "fork", scenario, act, 389) > 20
 
 
 @pytest.mark.parametrize("act", ["apply", "apply_async", "terminate"])
 @pytest.mark.parametrize("scenario", ["callback", "imap", "many", "cancel"])
 def test_code_of_the_user_s_among_calls(scenario: str, act: str) -> None:
-    assert barge("fork", scenario, act, 389) > 20
+    assert places("barging", "fork", scenario, act, 389) > 20
 
 
 @pytest.mark.parametrize(
@@ -62,7 +46,7 @@ def test_code_of_the_user_s_among_calls(scenario: str, act: str) -> None:
     ],
 )  # fmt: skip
 def test_code_of_the_user_s_on_other_backends(backend: str, scenario: str, act: str) -> None:
-    assert barge(backend, scenario, act, 89) > 20
+    assert places("barging", backend, scenario, act, 89) > 20
 
 
 # Pickling hooks -----------------------------------------------------------------------------------

@@ -6,13 +6,9 @@ show every thread's stack. Strides are prime, so that other places are struck wh
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.engine.sweeps import places
 
 SCENARIOS = [
     ("apply", 1), ("apply_async", 1), ("callback", 2), ("imap", 2), ("timeout", 2),
@@ -20,27 +16,14 @@ SCENARIOS = [
 ]  # fmt: skip
 
 
-def strike(backend: str, scenario: str, signal: str, stride: int) -> int:
-    """Return how many places there were."""
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.engine.interrupted", backend, scenario, signal, str(stride)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return int(run.stdout.split()[0])
-
-
 @pytest.mark.parametrize(("scenario", "stride"), SCENARIOS)
 def test_ctrl_c_anywhere(scenario: str, stride: int) -> None:
-    assert strike("fork", scenario, "SIGINT", stride) > 20
+    assert places("interrupted", "fork", scenario, "SIGINT", stride) > 20
 
 
 @pytest.mark.parametrize(("scenario", "stride"), SCENARIOS)
 def test_another_signal_whose_handler_raises_anywhere(scenario: str, stride: int) -> None:
-    assert strike("fork", scenario, "SIGALRM", stride) > 20
+    assert places("interrupted", "fork", scenario, "SIGALRM", stride) > 20
 
 
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGALRM"])
@@ -49,10 +32,10 @@ def test_another_signal_whose_handler_raises_anywhere(scenario: str, stride: int
 def test_what_is_struck_while_it_is_made_leaves_nothing(
     method: str, scenario: str, signal: str
 ) -> None:
-    assert strike(method, scenario, signal, 307) > 20
+    assert places("interrupted", method, scenario, signal, 307) > 20
 
 
 @pytest.mark.parametrize("backend", ["threads", "inline"])
 @pytest.mark.parametrize("scenario", ["apply", "imap"])
 def test_ctrl_c_on_other_backends(backend: str, scenario: str) -> None:
-    assert strike(backend, scenario, "SIGINT", 7) > 20
+    assert places("interrupted", backend, scenario, "SIGINT", 7) > 20
