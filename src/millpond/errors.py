@@ -166,13 +166,20 @@ _HIDDEN_IN_LINES = {code: shown for code, shown in _HIDDEN.items() if code not i
 
 
 def escape(text: str) -> str:
-    """Text from elsewhere, safe for a terminal: control and bidirectional characters are escaped."""
-    return text.translate(_HIDDEN)
+    """Text from elsewhere, safe for a terminal: control and bidirectional characters are escaped.
+
+    So are halves of characters, which no stream of text takes.
+    """
+    return _whole(text.translate(_HIDDEN))
 
 
 def escape_lines(text: str) -> str:
     """The same for text of several lines, such as a traceback, which keeps them, and its tabs."""
-    return text.translate(_HIDDEN_IN_LINES)
+    return _whole(text.translate(_HIDDEN_IN_LINES))
+
+
+def _whole(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def __getattr__(name: str) -> Any:

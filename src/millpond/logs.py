@@ -39,7 +39,8 @@ def reissue(body: Buffer | Printed) -> None:
             if isinstance(body, Printed):
                 stream = getattr(sys, body.stream)
                 if stream is not None:
-                    stream.write(body.text)
+                    encoding = getattr(stream, "encoding", None) or "utf-8"
+                    stream.write(body.text.encode(encoding, "backslashreplace").decode(encoding))
                     stream.flush()
                 return
             record = records.unpack(body)

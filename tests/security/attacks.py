@@ -206,6 +206,11 @@ ATTACKS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "a named semaphore": (open, ("/dev/shm/millpond-was-here", "w")),
     "the disk": (open, ("/dev/sda",)),
     "the terminal itself": (open, ("/dev/tty",)),
+    "the terminal, opened for neither reading nor writing": (os.open, ("/dev/tty", 3)),
+    "another terminal, opened so": (os.open, ("/dev/ptmx", 3)),
+    "a file, opened so": (os.open, ("/etc/passwd", 3)),
+    "what a file has, by its name": (os.truncate, ("$folder/kept", 0)),
+    "what a file has, as it is opened to be read": (os.open, ("$folder/kept", os.O_TRUNC)),
 }  # fmt: skip
 
 BY_LANDLOCK = frozenset({

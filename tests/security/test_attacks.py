@@ -32,6 +32,7 @@ def values(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """What attacks are aimed at."""
     folder = tmp_path / "out"
     folder.mkdir()
+    (folder / "kept").write_text("kept")
     path = str(tmp_path / "daemon")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(path)
@@ -61,6 +62,7 @@ def test_attacks(method: str, values: dict[str, Any]) -> None:
     through = [name for name, what in found.items() if what == "done" and name not in here]
     assert through == []
     assert surroundings() == before
+    assert Path(values["$folder"], "kept").read_text() == "kept"
     assert not [path for path in Path(values["$folder"]).iterdir() if path.stat().st_mode & 0o6000]
 
 
@@ -70,6 +72,7 @@ def test_some_of_them_succeed_without_a_sandbox(values: dict[str, Any]) -> None:
         "an attribute", "the program's CPUs", "a set-uid file", "names in a folder that may not be read",
         "a hard link", "to outlive the program", "memory that is not counted", "a lock that others wait for",
         "times", "passwords", "who else is there", "a personality", "a handle of the program",
+        "a file, opened so", "what a file has, by its name", "what a file has, as it is opened to be read",
     ]  # fmt: skip
     cpus = os.sched_getaffinity(0)
     try:
@@ -222,6 +225,30 @@ def test_printing_without_end(capsys: pytest.CaptureFixture[str]) -> None:
         assert [pool.apply(abs, (-n,)) for n in range(20)] == list(range(20))
         assert endless.cancel()
     assert len(capsys.readouterr().out) < 20 << 20
+
+
+def print_much() -> None:
+    os.write(1, b"x" * (8 << 20))
+
+
+def test_what_is_left_out_of_what_is_printed_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with Pool(1, sandbox=True) as pool:
+        pool.apply(print_much)
+        assert pool.apply(abs, (-1,)) == 1
+    (said,) = (r.getMessage() for r in caplog.records if r.name == "millpond")
+    assert "logs or prints more than one in a sandbox may: the rest is left out" in said
+
+
+def print_accents() -> None:
+    print("caf\u00e9 \u4e2d")
+
+
+def test_what_is_printed_fits_the_programs_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    with Pool(1, sandbox=True) as pool:
+        pool.apply(print_accents)
+    assert narrow.buffer.getvalue() == b"caf\\xe9 \\u4e2d\n"
 
 
 def write_there(fd: int) -> None:

@@ -264,6 +264,22 @@ def test_a_home_is_not_readable_for_a_program_is_run_there(
     assert not {str(tmp_path), "/", ""} & set(needed)
 
 
+def test_a_home_is_not_readable_by_another_of_its_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Python puts the real folder of a program on ``sys.path``, which ``HOME`` may name by a link."""
+    real, name = tmp_path / "real", tmp_path / "name"
+    (real / "project").mkdir(parents=True)
+    name.symlink_to(real)
+    for home in real, name:
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setattr(sys, "path", [str(real), str(name), str(name / "project")])
+        monkeypatch.chdir(real)
+        needed = sandbox._needed()
+        assert str(name / "project") in needed
+        assert not {str(real), str(name)} & set(needed)
+
+
 def opened() -> list[str]:
     """What a worker has open beyond its standard streams."""
     found = []

@@ -29,6 +29,7 @@ from millpond import (
 )
 from millpond.backends.processes import backend
 from millpond.worker import fixed_codec, frames, outcome, records, untrusted
+from millpond.worker.fixed_codec import encode
 from millpond.worker.frames import Frame
 from millpond.worker.outcome import ERROR, MISSING, REFUSED, VALUE, Sealed, decode_batch
 from millpond.worker.slate import FIRST_ROW, NEXT, STEP, TIME, WORD
@@ -308,6 +309,26 @@ def test_a_slate_that_lies_about_the_time(monkeypatch: pytest.MonkeyPatch) -> No
     with Pool(1, sandbox=True) as pool:
         with pytest.raises(TaskTimeout):
             pool.apply(outlive, timeout=0.2)
+        assert pool.apply(abs, (-1,)) == 1
+
+
+def log_on() -> None:
+    """The same, and be heard of all the time."""
+    page, own = slate().words, channel()
+    state = {"name": "x", "msg": "y", "levelno": 10, "levelname": "DEBUG"}
+    record = b"".join(frames.encode(frames.LOG, [encode(state)]))
+    while True:
+        page[TIME] = time.monotonic_ns()
+        own.sendall(record)
+        time.sleep(0.01)
+
+
+def test_log_records_do_not_put_off_a_limit_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_LOADING", 0.3)
+    with Pool(1, sandbox=Sandbox(cpu_seconds=30)) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        with pytest.raises(TaskTimeout):
+            pool.apply_async(log_on, timeout=0.2).get(20)
         assert pool.apply(abs, (-1,)) == 1
 
 

@@ -41,7 +41,7 @@ _ITEM: Final = 64
 """What a value weighs, in bytes of memory, besides what it contains."""
 
 _FEW: Final = 8
-"""Keys so few that it does not matter whether they collide."""
+"""Keys so few that it does not matter whether they collide, unless they have frozensets in them."""
 _AT_ONCE: Final = 256
 _PATIENCE: Final = 0.1
 _PER_KEY: Final = 2e-6
@@ -175,6 +175,7 @@ class _Reader:
         self._view = view
         self.left = len(view)
         self._patience = _PATIENCE
+        self._nests = False  # a frozenset came: comparing those takes a time that grows with each level of them
 
     def _take(self, count: int) -> memoryview:
         if count > self.left:
@@ -216,7 +217,7 @@ class _Reader:
                 entries = [(self.read(depth), self.read(depth)) for _ in range(some)]
             else:
                 entries = [self.read(depth) for _ in range(some)]
-            if count <= _FEW and not found:
+            if count <= _FEW and not found and not self._nests:
                 found.update(entries)
             else:
                 self._patience += some * _PER_KEY + (before - self.left) * _PER_BYTE
@@ -224,11 +225,17 @@ class _Reader:
             count -= some
         return found
 
+    def frozen(self, count: int, depth: int) -> frozenset[Any]:
+        """A frozenset."""
+        self._nests = True
+        return frozenset(self.hashed(count, depth, pairs=False))
+
     def _put(self, found: Any, entries: list[Any]) -> None:
         """Values that are made to have the same hash take a time that grows with the square of their number."""
-        for first in range(0, len(entries), 16):
+        some = 1 if self._nests else 16
+        for first in range(0, len(entries), some):
             begin = thread_time()
-            found.update(entries[first : first + 16])
+            found.update(entries[first : first + some])
             self._patience -= thread_time() - begin
             if self._patience < 0:
                 raise ProtocolError("keys of a dict or a set collide")
@@ -283,7 +290,7 @@ _CONTAINERS: Final[dict[int, Callable[[_Reader, int, int], Any]]] = {
     ord("l"): lambda r, count, depth: [r.read(depth) for _ in range(count)],
     ord("t"): lambda r, count, depth: tuple([r.read(depth) for _ in range(count)]),
     ord("S"): lambda r, count, depth: r.hashed(count, depth, pairs=False),
-    ord("Z"): lambda r, count, depth: frozenset(r.hashed(count, depth, pairs=False)),
+    ord("Z"): lambda r, count, depth: r.frozen(count, depth),
     ord("d"): lambda r, count, depth: r.hashed(count, depth, pairs=True),
 }
 _SIZES: Final[dict[int, tuple[int, int, int]]] = {

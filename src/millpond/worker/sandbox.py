@@ -185,13 +185,13 @@ def _needed() -> list[str]:
     A folder that programs are run from is among it, but never a home or what is above one.
     """
     prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-    home = os.path.abspath(os.path.expanduser("~"))
+    home = os.path.realpath(os.path.expanduser("~"))
     imports = [os.path.abspath(entry or ".") for entry in sys.path]
     own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     wanted = [
         path
         for path in [*sorted(prefixes), *imports, own]
-        if os.path.commonpath((path, home)) != path
+        if os.path.commonpath((real := os.path.realpath(path), home)) != real
     ]
     return _there(dict.fromkeys((*_SYSTEM, *wanted)))
 

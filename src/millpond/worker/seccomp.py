@@ -26,7 +26,7 @@ _ALLOWED: Final = {
     "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, -1),
     "readlinkat": (267, 78), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
     "getdents": (78, -1), "getdents64": (217, 61), "rename": (82, -1), "renameat": (264, 38),
-    "rmdir": (84, -1), "unlink": (87, -1), "unlinkat": (263, 35), "truncate": (76, 45),
+    "rmdir": (84, -1), "unlink": (87, -1), "unlinkat": (263, 35),
     # what is open
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "pwrite64": (18, 68), "preadv": (295, 69), "pwritev": (296, 70), "preadv2": (327, 286),
@@ -93,6 +93,7 @@ _OF_A_THREAD: Final = (
     0x007D0F00  # the flags that C libraries give to clone for a thread, and no others
 )
 _CREATES: Final = 0x00400040  # O_CREAT, O_TMPFILE: only then there is a mode
+_WRITE_ONLY, _READ_WRITE, _CUT_OFF = 0x1, 0x2, 0x200
 _AS_ANOTHER: Final = 0o6000  # set-uid, set-gid
 _IOCTLS: Final = (
     0x5401,  # TCGETS: whether it is a terminal
@@ -178,9 +179,16 @@ def _only(at: int, bits: int) -> bytes:
     return _without(at, ~bits & 0xFFFFFFFF)
 
 
-def _creating(flags: int, mode: int) -> bytes:
-    """Of what opens files: a mode counts only where a file is made."""
-    return _step(_LOAD, flags) + _step(_ANY_BIT, _CREATES, 1) + _YES + _without(mode, _AS_ANOTHER)
+def _opening(flags: int, mode: int) -> bytes:
+    """Of what opens files: they are opened to be read or written; a mode counts only where one is made.
+
+    With both bits a file, device or terminal is opened for neither, which Landlock takes for no use of it. Early
+    versions of it have no say in what is cut off either, unless the file is opened to be written.
+    """
+    both = _step(_ANY_BIT, _WRITE_ONLY, 0, 2) + _step(_ANY_BIT, _READ_WRITE, 0, 1) + _NO
+    cut = _step(_ANY_BIT, _CUT_OFF, 0, 2) + _step(_ANY_BIT, _WRITE_ONLY | _READ_WRITE, 1) + _NO
+    made = _step(_ANY_BIT, _CREATES, 1) + _YES + _without(mode, _AS_ANOTHER)
+    return _step(_LOAD, flags) + both + cut + made
 
 
 def _checks(pid: int) -> dict[str, bytes]:
@@ -196,8 +204,8 @@ def _checks(pid: int) -> dict[str, bytes]:
     )
     return {
         "clone": _only(_FIRST, _OF_A_THREAD) + _with(_FIRST, _THREAD),
-        "open": _creating(_SECOND, _THIRD),
-        "openat": _creating(_THIRD, _FOURTH),
+        "open": _opening(_SECOND, _THIRD),
+        "openat": _opening(_THIRD, _FOURTH),
         "creat": _without(_SECOND, _AS_ANOTHER),
         "mkdir": _without(_SECOND, _AS_ANOTHER),
         "mkdirat": _without(_THIRD, _AS_ANOTHER),

@@ -81,7 +81,7 @@ class Child:
         self.applied: dict[str, Any] | None = None  # of its sandbox, as it says
         self.broken: ProtocolError | None = None  # it sent what no worker sends
         self.doubt = outfit.doubt  # what is kept to judge what it sends (in a sandbox)
-        self.heard = 0  # how many of its frames were believed (in a sandbox)
+        self.heard = 0  # how many of its frames with answers were believed (in a sandbox)
         self.answered = 0  # tasks before this number
         self.suspected: tuple[int, float] | None = None  # what was heard when it was late, and when
         self.recalls = 0  # so far

@@ -50,8 +50,11 @@ class Outlet:
     def fileno(self) -> int:
         return self._fd
 
-    def receive(self) -> Printed | None:
-        """What is there. Raises EOFError when nobody writes any more."""
+    def receive(self, pid: int) -> Printed | bytes | None:
+        """What worker ``pid`` printed, or the record that says that it is too much.
+
+        Raises EOFError when nobody writes any more.
+        """
         if self._fd < 0:
             return None
         try:
@@ -61,7 +64,7 @@ class Outlet:
         if not data:
             raise EOFError
         if not self._doubt.admits(len(data)):
-            return None
+            return self._doubt.excess(pid)
         return Printed(self._stream, escape_lines(self._decode(data)))
 
     def close(self) -> None:
@@ -118,27 +121,27 @@ class Doubt:
         self._told = self._told and self._records < _RECORDS / 2
         return True
 
-    def excess(self, pid: int) -> Frame | None:
-        """A record that says that some are left out; once, until it logs less."""
+    def excess(self, pid: int) -> bytes | None:
+        """A record that says that some are left out; once, until it sends less."""
         if self._told:
             return None
         self._told = True
-        said = f"worker {pid} logs more than one in a sandbox may: the rest is left out"
+        said = f"worker {pid} logs or prints more than one in a sandbox may: the rest is left out"
         state = {
             "name": "millpond",
             "msg": said,
             "levelname": "WARNING",
             "levelno": logging.WARNING,
         }
-        return Frame(frames.LOG, 0, 0, 0, 0.0, packed(state))
+        return packed(state)
 
 
-def printed(child: Child, lookout: Lookout) -> list[Printed]:
-    """What it has printed since."""
+def printed(child: Child, lookout: Lookout) -> list[Printed | bytes]:
+    """What it has printed since, as bodies of frames."""
     found = []
     for outlet in child.outlets:
         try:
-            found.append(outlet.receive())
+            found.append(outlet.receive(child.process.pid))
         except EOFError:
             lookout.unwatch(outlet.fileno())
             outlet.close()
@@ -155,10 +158,12 @@ def believed(child: Child, received: Iterable[Frame]) -> list[Frame]:
             _check(child, frame)
             if frame.kind == frames.LOG and not child.doubt.admits(len(frame.body)):
                 excess = child.doubt.excess(child.process.pid)
-                found += [] if excess is None else [excess]
+                found += [] if excess is None else [frame._replace(body=excess)]
                 continue
             found.append(laundered(frame, child.doubt.largest))
-            child.heard += 1
+            child.heard += (
+                frame.kind in _WITH_ANSWERS
+            )  # records may come while a task runs for ever
     except ProtocolError as error:
         child.disown(error)
     except Exception as failure:  # nothing that a stranger sends may end the program's loop
