@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import io
 import os
 import pty
@@ -283,7 +284,7 @@ sys.path.insert(0, {os.getcwd()!r})
 from millpond import Pool
 from tests.security import test_attacks as t
 if __name__ == "__main__":
-    pool = Pool(1, sandbox=True)
+    pool = Pool(1, sandbox=True, start_method=sys.argv[1])
     print(pool.apply(os.getpid), flush=True)
     pool.apply_async(t.cling)
     time.sleep(60)
@@ -304,9 +305,9 @@ def cling() -> None:
         time.sleep(0.01)
 
 
-def test_a_worker_does_not_outlive_the_program(tmp_path: Path) -> None:
+def test_a_worker_does_not_outlive_the_program(method: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(DYING)
-    command = [sys.executable, str(tmp_path / "program.py")]
+    command = [sys.executable, str(tmp_path / "program.py"), method]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         worker = int(program.stdout.readline())
@@ -354,6 +355,9 @@ def computing(folder: str) -> str:
 
     array = np.random.default_rng(1).random((300, 300))
     np.linalg.svd(array @ array)
+    importlib.import_module("scipy.linalg").expm(array / 300)
+    importlib.import_module("scipy.ndimage").gaussian_filter(array, 3)
+    importlib.import_module("scipy.fft").fft2(array, workers=2)
     np.save(f"{folder}/array.npy", array)
     assert (np.load(f"{folder}/array.npy", mmap_mode="r") == array).all()
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
