@@ -99,8 +99,12 @@ class Ledger(Observer):
             self._ready.add(worker)
         elif frame.kind == frames.DONE:
             order = self._order[worker]
-            self._heard[worker] = worker.world.clock()
-            self._answered.update(order[n] for n in range(frame.seq, frame.seq + frame.count))
+            answered = {order[n] for n in range(frame.seq, frame.seq + frame.count)}
+            if (
+                self._in.get(worker, set()) <= answered
+            ):  # else it sends what was done before this task
+                self._heard[worker] = worker.world.clock()
+            self._answered |= answered
 
     def ended(self, worker: SimulatedProcess) -> None:
         if worker not in self._ready:
