@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import mmap
 import os
 import re
+import subprocess
+import sys
 import tempfile
 from multiprocessing import current_process
 from pathlib import Path
@@ -181,6 +185,48 @@ def test_a_slate_without_seals_would_be_cut_off() -> None:
         os.ftruncate(fd, 0)
     finally:
         os.close(fd)
+
+
+WITHOUT_SEALS = f"""
+import sys
+sys.path.insert(0, {os.getcwd()!r})
+from tests import refusing
+refusing.refuse(["memfd_create"], 1)
+from millpond import Pool, WorkerDied
+from tests.security import test_out_of_reach as t
+if __name__ == "__main__":
+    with Pool(1, sandbox=True, start_method=sys.argv[1]) as pool:
+        print("memfd_create" in pool.info()["missing"], pool.apply(t.cut_off_all))
+        try:
+            pool.apply(t.crash)
+        except WorkerDied as died:
+            print(died.signal)
+        print(pool.apply(t.double, (4,)), len(pool.info()["workers"]))
+"""
+
+
+def cut_off_all() -> int:
+    """In a worker: cut off whatever it has open; how many files that were."""
+    done = 0
+    for fd in range(256):
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            done += 1
+    return done
+
+
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+def test_what_cannot_be_sealed_is_not_open_in_a_sandbox(method: str, tmp_path: Path) -> None:
+    """The program looks at it, and would be ended by SIGBUS."""
+    program = tmp_path / "program.py"
+    program.write_text(WITHOUT_SEALS)
+    run = subprocess.run(
+        [sys.executable, str(program), method], capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout.splitlines() == ["True 0", "SIGSEGV", "8 1"], (run.returncode, run.stderr)
 
 
 def test_names_of_shared_files_say_nothing() -> None:

@@ -70,6 +70,14 @@ def _is_sealable(fd: int) -> bool:
         return False
 
 
+def is_sealed(fd: int) -> bool:
+    """Whether nobody can make the file smaller."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SHRINK)
+    except (OSError, AttributeError):
+        return False
+
+
 def _seal(fd: int, seals: int) -> None:
     if _is_sealable(fd):
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)

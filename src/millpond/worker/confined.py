@@ -14,7 +14,7 @@ import sys
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
-from millpond.system import low
+from millpond.system import files, low
 from millpond.worker import environment
 from millpond.worker.bounded_answers import BoundedAnswers
 from millpond.worker.channel import Endpoint, WorkerChannel, private
@@ -37,7 +37,10 @@ class ConfinedEndpoint(Endpoint):
         """In the worker: take the descriptors over, and let go of all others."""
         fd, page, *pipes = map(private, self.fds)
         _keep_only(fd, page, pipes)
-        return WorkerChannel(fd), Slate(page), page
+        slate = Slate(page)
+        if not files.is_sealed(page):
+            _let_go_of_file(page)
+        return WorkerChannel(fd), slate, page
 
 
 def begin(settings: Settings, own: Place) -> tuple[Settings, Pack]:
@@ -65,6 +68,19 @@ def _keep_only(fd: int, page: int, pipes: list[int]) -> None:
         os.close(other)
     # In a copy of the program they may be anything, such as a notebook's.
     sys.stdout, sys.stderr = _stream(1), _stream(2)
+
+
+def _let_go_of_file(page: int) -> None:
+    """Only what is mapped of it stays: who has it open can cut it off, and end the program that looks there.
+
+    The stack of a crash, which would be written there, is lost.
+    """
+    shared = os.fstat(page)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in _opened():
+        if os.path.samestat(os.fstat(fd), shared):
+            os.dup2(null, fd, inheritable=False)
+    os.close(null)
 
 
 def _stream(fd: int) -> Any:
