@@ -438,8 +438,7 @@ class Worker:
         try:
             self.answers.amid = self._seq
             results.extend(islice(outputs, size))
-        except BaseException as exception:
-            # No jump backward may follow: CPython runs handlers there, and this exception would be lost.
+        except BaseException as exception:  # no jump backward may follow: a handler may raise there
             self.answers.amid = None
             return exception
         self.answers.amid = None
