@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,13 +135,45 @@ def test_a_forked_copy_leaves_quietly(method: str | None, tmp_path: Path) -> Non
 
 
 def test_a_patched_program_gets_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*args: object) -> None:
-        """A greenlet, say."""
+    own = threading.get_ident()
 
-    start.__module__ = "gevent.thread"
-    monkeypatch.setattr(threading, "_start_new_thread", start)
+    def get_ident() -> int:
+        """A greenlet's, say."""
+        return own
+
+    get_ident.__module__ = "gevent.thread"
+    monkeypatch.setattr(threading, "get_ident", get_ident)
     with pytest.raises(RuntimeError, match="gevent has replaced Python's threads"):
         millpond.Pool(1)
+
+
+def test_patched_sockets_get_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Green:
+        """No socket, but it has one."""
+
+    monkeypatch.setattr(Green, "__module__", "eventlet.greenio")
+    monkeypatch.setattr(socket, "socket", Green)
+    with pytest.raises(RuntimeError, match="eventlet has replaced Python's sockets"):
+        millpond.Pool(1)
+
+
+def test_who_starts_threads_and_sockets_another_way_has_not_replaced_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "_start_joinable_thread" if sys.version_info >= (3, 13) else "_start_new_thread"
+    starts: Any = vars(threading)[name]
+
+    def traced(*args: Any, **options: Any) -> Any:
+        """As a debugger starts threads, to see what they do."""
+        return starts(*args, **options)
+
+    class Proxied(socket.socket):
+        """As one that connects by way of a proxy."""
+
+    monkeypatch.setattr(threading, name, traced)
+    monkeypatch.setattr(socket, "socket", Proxied)
+    with millpond.Pool(1) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
 def test_a_task_s_limit_is_a_timeout() -> None:

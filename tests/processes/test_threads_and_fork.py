@@ -15,7 +15,7 @@ import pytest
 import millpond
 from millpond import Pool
 from millpond.backends.processes import ways
-from millpond.backends.processes.starting import bystanders, parked
+from millpond.backends.processes.starting import bystanders, main_module, parked
 from tests.processes.other_threads import (
     AT_REST,
     LIMIT,
@@ -118,6 +118,18 @@ def test_the_warning_comes_once(run: Callable[[Act], threading.Thread]) -> None:
             with Pool(1) as pool:
                 assert pool.info()["start_method"] == "forkserver"
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_the_warning_says_whether_the_main_module_is_imported(
+    guarded: bool, run: Callable[[Act], threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main_module, "guarded", lambda: guarded)
+    run(with_a_lock)
+    said = "have imported the main module" if guarded else "have not imported the main module"
+    with pytest.warns(RuntimeWarning, match=said):
+        pool = Pool(1)
+    pool.terminate()
 
 
 def test_a_warning_that_is_an_error_leaves_nothing(run: Callable[[Act], threading.Thread]) -> None:

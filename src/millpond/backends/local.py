@@ -100,11 +100,8 @@ class InitializerFailure:
         self._trace = raised.format_trace(exception, raised.trace_of(exception))
 
     def error(self, work: Work, index: int) -> errors.InitializerError:
-        from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
-
         said = errors.escape(f"the initializer {self._name} raised {raised.told(self._exception)}")
         error = errors.InitializerError(f"{said}; no worker can run tasks")
-        remote = RemoteTraceback(f'\n"""\n{errors.escape_lines(self._trace)}"""')
-        raised.set_cause(self._exception, remote)
+        raised.set_cause(self._exception, raised.remote(self._trace))
         error.__cause__ = self._exception
         return error

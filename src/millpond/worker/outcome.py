@@ -291,8 +291,6 @@ def unpack(body: Buffer) -> tuple[Any, memoryview]:
 
 def rebuild_error(tag: int, data: Buffer) -> BaseException:
     """The exception that a sealed error stands for, with the worker's traceback as its cause."""
-    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
-
     name, text, trace, inner = pickle.loads(data)
     error: BaseException
     if tag == ABORTED:
@@ -307,7 +305,7 @@ def rebuild_error(tag: int, data: Buffer) -> BaseException:
     else:
         error = _original(name, text, trace, inner)
     if trace:
-        raised.set_cause(error, RemoteTraceback(f'\n"""\n{errors.escape_lines(trace)}"""'))
+        raised.set_cause(error, raised.remote(trace))
     return error
 
 
@@ -354,11 +352,13 @@ def _kind(refusal: BaseException) -> type[BaseException] | None:
 
 
 def _explained(refusal: BaseException, whole: str, value: object) -> BaseException:
-    from millpond.worker.refusals import explained
-
     try:
+        from millpond.worker.refusals import explained
+
         return explained(refusal, whole, value, lambda part: dump(part, []), bare=False)
-    except BaseException:  # a pickling hook may raise anything, and another time another thing
+    except (
+        BaseException
+    ):  # a hook raises anything, and a task may have given up the right to read modules
         return refusal
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Final
 
+from millpond import errors
+
 _trace: Final[Any] = vars(BaseException)["__traceback__"]
 _cause: Final[Any] = vars(BaseException)["__cause__"]
 _attributes: Final[Any] = vars(BaseException)["__dict__"]
@@ -33,6 +35,17 @@ def set_trace(exception: BaseException, trace: TracebackType | None) -> None:
 def set_cause(exception: BaseException, cause: BaseException) -> None:
     """``raise exception from cause``."""
     _cause.__set__(exception, cause)
+
+
+def remote(trace: str) -> Exception:
+    """The cause of what another process has raised, which shows the traceback that it had there."""
+    text = f'\n"""\n{errors.escape_lines(trace)}"""'
+    try:
+        from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
+    except (ImportError, OSError):  # a program may have given up the right to read its modules
+        return errors.MillpondError(text)
+    shown: Exception = RemoteTraceback(text)
+    return shown
 
 
 def add_note(exception: BaseException, note: str) -> None:
@@ -81,9 +94,9 @@ def told(exception: BaseException) -> str:
 
 def format_trace(exception: BaseException, trace: TracebackType | None) -> str:
     """The exception with a traceback, as text; where its class prevents that, without what it is chained to."""
-    import traceback
-
     try:
+        import traceback
+
         return "".join(traceback.format_exception(type(exception), exception, trace))
     except BaseException as failure:
         lines = ["Traceback (most recent call last):\n", *_frames(trace)] if trace else []
@@ -92,9 +105,9 @@ def format_trace(exception: BaseException, trace: TracebackType | None) -> str:
 
 
 def _frames(trace: TracebackType) -> list[str]:
-    import traceback
-
     try:
+        import traceback
+
         return traceback.format_tb(trace)
     except BaseException:
         return []

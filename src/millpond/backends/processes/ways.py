@@ -103,9 +103,10 @@ def _beside_other_threads(start: Start, settings: Settings, places: Sequence[Pla
     if not _can_travel(settings):
         reason = f"the initializer's arguments can only be inherited, though there are {threads}"
         return _fork(start, settings, places, reason)
-    _warn(threads)
+    imports = main_module.guarded()
+    _warn(threads, imports)
     reason = f"a fork would copy the locks of other threads ({threads})"
-    if main_module.guarded():
+    if imports:
         return Way(start.served, "forkserver", reason, True)
     return _by_value(start, reason)
 
@@ -135,15 +136,19 @@ def _can_travel(settings: Settings) -> bool:
     return True
 
 
-def _warn(threads: str) -> None:
-    """Say once what is different now."""
+def _warn(threads: str, imports: bool) -> None:
+    """Say once what is different now; ``imports``: whether the workers do import the main module."""
     global _warned
     if _warned:
         return
     _warned = True
+    if imports:
+        main = "Its workers have imported the main module"
+    else:  # which has no file, or no guard and would run the program again
+        main = "Its workers have not imported the main module: what that defines is sent to them by value"
     warnings.warn(
         f"Pool() takes the fork server, as a fork would copy the locks of other threads ({threads}). "
-        "Its workers have imported the main module; what the program has set in memory since then (globals, "
+        f"{main}; what the program has set in memory since then (globals, "
         "settings of modules, caches) is not there, nor are locks and Values that are globals. Two ways out: "
         "make the pool before these threads are started, or name a method: start_method='fork' copies all the "
         "same, 'forkserver' does what is done now and says nothing.",

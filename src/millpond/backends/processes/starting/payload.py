@@ -56,7 +56,7 @@ class Packer:
     def for_copy(self, names: by_value.Names) -> tuple[Opening, bytes]:
         """For a child of a forked copy of this process: what it has travels as a name."""
         opening = self._opening()
-        tracker_fd = standard.resource_tracker()._fd
+        tracker_fd = standard.tracker_fd()
         if tracker_fd is not None:
             opening["tracker"] = self.duplicate_for_child(tracker_fd)
         return opening, self._pickled(main_importable=True, names=names)

@@ -11,6 +11,7 @@ import multiprocessing.context
 import multiprocessing.process
 import multiprocessing.spawn
 import multiprocessing.util
+import sys
 from typing import Any
 
 context: Any = multiprocessing.context
@@ -24,6 +25,14 @@ def resource_tracker() -> Any:
     from multiprocessing import resource_tracker
 
     return resource_tracker._resource_tracker
+
+
+def tracker_fd() -> int | None:
+    """How a forked child speaks to that process, if anybody has spoken to it yet."""
+    # Not imported for this: a program may have given up the right to read its modules by now.
+    module: Any = sys.modules.get("multiprocessing.resource_tracker")
+    fd: int | None = None if module is None else module._resource_tracker._fd
+    return fd
 
 
 def preload_modules() -> list[str]:
