@@ -190,7 +190,7 @@ def test_a_context_of_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> N
 shared: Any = None
 
 
-def share(array: Any, lock: Any) -> None:
+def share(array: Any) -> None:
     global shared
     shared = array
 
@@ -199,13 +199,22 @@ def write_shared() -> None:
     shared[0] = 1
 
 
-def test_what_can_only_be_inherited_is() -> None:
-    """Then workers are copies of the program, and what it shares they can write."""
+def test_a_copy_can_write_what_the_program_shares() -> None:
     array = RawArray("i", 1)
-    with Pool(1, share, (array, threading.Lock()), sandbox=True) as pool:
+    with Pool(1, share, (array,), sandbox=True, start_method="fork") as pool:
         pool.apply(write_shared)
-        assert pool.info()["start_method"] == "fork"
     assert array[0] == 1
+
+
+def test_what_can_only_be_inherited_is_where_fork_is_the_default() -> None:
+    lock = threading.Lock()
+    if sys.version_info < (3, 14):
+        with Pool(1, share, (lock,), sandbox=True) as pool:
+            assert pool.apply(abs, (-1,)) == 1
+            assert pool.info()["start_method"] == "fork"
+    else:
+        with pytest.raises(TypeError, match="cannot pickle"):
+            Pool(1, share, (lock,), sandbox=True)
 
 
 # What it does not do ------------------------------------------------------------------------------
