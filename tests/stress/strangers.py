@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import resource
@@ -13,6 +15,7 @@ from millpond import Sandbox, errors
 from millpond.testing import tasks
 from millpond.worker import frames
 from millpond.worker.fixed_codec import encode
+from tests import refusing
 from tests.security import attacks, hostile
 from tests.stress.catalogue import fault
 from tests.stress.stage import SOON, Stage, error_of
@@ -129,3 +132,22 @@ def endless_log(stage: Stage) -> None:
 )
 def false_failure(stage: Stage) -> None:
     _sends(stage, frames.FAILED, encode(("KeyError", "no model", "Traceback")), 1)
+
+
+def cut_off_all() -> None:
+    for fd in range(256):
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+
+
+@fault(
+    131,
+    "a worker cuts off what it has open, where memfd_create is refused and nothing can be sealed",
+    "none of it is memory that the program looks at: the program goes on",
+)
+def unsealed(stage: Stage) -> None:
+    refusing.refuse(["memfd_create"], errno.EPERM)
+    with stage.pool(sandbox=True) as pool:
+        pool.apply_async(cut_off_all).get(SOON)
+        assert pool.apply_async(tasks.square, (3,)).get(SOON) == 9
+        assert len(pool.info()["workers"]) == 2
