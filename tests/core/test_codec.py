@@ -158,6 +158,19 @@ class NotAnException(Exception):
         return dict, ()
 
 
+class LeavesAs(Exception):
+    def __reduce__(self) -> Any:
+        return self.args
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, StopAsyncIteration])
+def test_an_error_that_unpickles_to_no_exception_of_a_task_does_not_end_the_program(
+    kind: type[BaseException],
+) -> None:
+    got = received(LeavesAs(kind, ()))
+    assert type(got) is (errors.TaskError if not issubclass(kind, Exception) else kind)
+
+
 class Aborts(Exception):
     def __reduce__(self) -> Any:
         raise SystemExit(3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dis
 import itertools
 import os
@@ -13,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from millpond.worker import loop
+from millpond.worker import frames, loop
 from millpond.worker.channel import WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR
 from millpond.worker.conduct import Conduct, Conducted
 from millpond.worker.frames import Buffer, Decoder
+from millpond.worker.outcome import decode_batch, take
 from millpond.worker.slate import Slate
 from tests.core import wire
 from tests.core.wire import Wire, new_slate
@@ -108,15 +111,16 @@ def work(function: Any, style: int, grain: int) -> list[list[Buffer]]:
     return chunks
 
 
-def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke) -> Wire:
-    """A worker with a channel of its own; what it sent."""
+def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke, *, stop: bool = False) -> Wire:
+    """A worker with a channel of its own, until the parent says stop or is gone; what it sent."""
     ours, its = socket.socketpair()
     said = Wire()
     slate.words[:8] = memoryview(bytes(64)).cast("Q")
     with ours:
         channel = WorkerChannel(its.detach())
         ours.sendall(b"".join(itertools.chain(*coming)))
-        ours.shutdown(socket.SHUT_WR)
+        if not stop:
+            ours.shutdown(socket.SHUT_WR)
         worker = loop.Worker(channel, slate, loop.Settings())
         before = sys.stderr
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -133,7 +137,7 @@ def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke) -> Wire:
 
         channel.send = send  # type: ignore[method-assign]
         try:
-            with pytest.raises(EOFError):
+            with contextlib.nullcontext() if stop else pytest.raises(EOFError):
                 worker.run()
         finally:
             sys.settrace(None)
@@ -201,3 +205,56 @@ def test_and_with_functions_that_are_not_written_in_python(slate: Slate) -> None
 def test_and_under_a_conduct(slate: Slate) -> None:
     function = Conducted(perform, Conduct(retry_on=(OSError,), seed=(1,)))
     strike_everywhere(slate, work(function, MAP, 1), lambda n: "KeyError" if n == 7 else -n)
+
+
+async def perform_in_turns(x: int) -> int:
+    await asyncio.sleep(0)
+    return perform(x)
+
+
+def ended(said: Wire) -> list[tuple[int, Any]]:
+    """The numbers and outcomes of coroutines, in the order in which they were sent."""
+    return [
+        (seq, opened(outcome))
+        for frame in said.sent
+        if frame.kind == frames.ENDED
+        for seq, outcome in zip(
+            memoryview(frame.body)[: 8 * frame.count].cast("Q"),
+            decode_batch(memoryview(frame.body)[8 * frame.count :], frame.flags != frames.PLAIN),
+            strict=True,
+        )
+    ]
+
+
+def opened(outcome: Any) -> Any:
+    try:
+        return take(outcome)
+    except Exception as error:
+        return type(error).__name__
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # loops half made
+@pytest.mark.parametrize("ours", ["framed.py", "channel.py"])
+def test_coroutines_are_answered_once_each_with_its_own(
+    slate: Slate, ours: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "OURS", (ours,))
+    function = Conducted(perform_in_turns, Conduct(slots=100))
+    place = 1
+    while True:
+        _runs.clear()
+        stroke = Stroke(place)
+        said = serve(
+            slate, [*work(function, MAP, 1), frames.encode(frames.STOP)], stroke, stop=True
+        )
+        answers = ended(said)
+        if not stroke.where:
+            break
+        assert sorted(seq for seq, _ in answers) == [*range(TASKS)], (stroke.where, place)
+        assert not [
+            (seq, value)
+            for seq, value in answers
+            if value not in ("KeyError" if seq == 7 else -seq, "Stray", "CancelledError")
+        ], stroke.where
+        place += 1
+    assert place > 10

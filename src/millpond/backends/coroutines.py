@@ -41,6 +41,7 @@ class LocalCoroutines(Coroutines):
         return Error(local.aborted(exception), again)
 
     def send(self, seqs: list[int], outcomes: list[Any]) -> None:
+        del self._ended[: len(seqs)]
         self._send(seqs, outcomes)
 
     def close(self) -> None:

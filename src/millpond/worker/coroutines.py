@@ -58,8 +58,16 @@ class Endings:
         raise NotImplementedError
 
     def send(self, seqs: list[int], outcomes: list[Any]) -> None:
-        """These ended."""
+        """These ended; those that are on their way are taken off the list of ended ones."""
         raise NotImplementedError
+
+    def flush(self) -> None:
+        """Send what has ended."""
+        raise NotImplementedError
+
+    def flush_amid(self) -> None:
+        """The same while the loop runs."""
+        self.flush()
 
 
 class Coroutines(Endings):
@@ -75,8 +83,7 @@ class Coroutines(Endings):
         self._waiting: deque[Coroutine] = deque()
         self._taken = 0  # slots
         self._rows = list(range(FIRST_ROW, FIRST_ROW + 2 * ROWS, 2))
-        self._seqs: list[int] = []  # answered, not sent yet
-        self._outcomes: list[Any] = []
+        self._ended: list[tuple[int, Any]] = []  # answered, not sent yet
         self._purged = (0, 0)  # what was taken back, and let go of
         self._late: set[asyncio.Task[None]] = set()  # answered before they ended
 
@@ -186,10 +193,11 @@ class Coroutines(Endings):
             one.task.cancel()
 
     def _answer(self, one: Coroutine, outcome: Any) -> None:
-        if not self._seqs:
-            self.loop.call_soon(self.flush, context=self._context)
-        self._seqs.append(one.seq)
-        self._outcomes.append(outcome)
+        self._ended.append(
+            (one.seq, outcome)
+        )  # in one step: a task's handler may raise at any other
+        if len(self._ended) == 1:
+            self.loop.call_soon(self.flush_amid, context=self._context)
         self._close(one)
 
     def _close(self, one: Coroutine) -> None:
@@ -209,10 +217,9 @@ class Coroutines(Endings):
 
     def flush(self) -> None:
         """Send what has ended."""
-        if self._seqs:
-            seqs, outcomes = self._seqs, self._outcomes
-            self._seqs, self._outcomes = [], []
-            self.send(seqs, outcomes)
+        ended = self._ended
+        if ended:
+            self.send([seq for seq, _ in ended], [outcome for _, outcome in ended])
 
 
 def wind_up(loop: asyncio.AbstractEventLoop) -> None:

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from millpond.worker import frames, raised
-from millpond.worker.channel import WorkerChannel
+from millpond.worker.channel import ENDINGS, WorkerChannel
 from millpond.worker.codec import GONE, Part
 from millpond.worker.conduct import Conduct, Conducted
 from millpond.worker.coroutines import Coroutines, abandon, wind_up
@@ -33,7 +33,9 @@ class ChannelCoroutines(Coroutines):
         self._wire = wire
         self._frames: list[Frame] = []
         self._held = 0  # the number after the last that was taken
-        self._lost: BaseException | None = None  # the parent is gone
+        self._failure: BaseException | None = (
+            None  # what was raised in the loop, and is not its affair
+        )
         self.loop.add_reader(channel.fileno(), self._read)
 
     def hold(self, conducted: Conducted, part: Part, seq: int) -> None:
@@ -58,24 +60,46 @@ class ChannelCoroutines(Coroutines):
 
     def close(self) -> None:
         """All have ended."""
+        self._finish_sending()
         self.loop.remove_reader(self._channel.fileno())
         wind_up(self.loop)
 
     def receive(self) -> list[Frame]:
-        """Run the loop until frames come; none if all has ended. Raises what the channel raised."""
+        """Run the loop until frames come; none if all has ended.
+
+        Raises what the channel raised, and what a handler that a task left behind raised amid it: the next call
+        goes on from there.
+        """
+        self._finish_sending()
+        if any(self._channel.ahead):  # for what was read already nothing would wake the loop
+            self._read()
         self.run()
-        if self._lost is not None:
-            abandon(self.loop)
-            raise self._lost
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            if issubclass(type(failure), ENDINGS):
+                abandon(self.loop)
+            raise failure
         received, self._frames = self._frames, []
         return received
+
+    def _finish_sending(self) -> None:
+        """Send what was not, since something was raised amid it."""
+        self._channel.push()
+        self.flush()
 
     def _read(self) -> None:
         try:
             self._frames += self._channel.receive()
-        except (EOFError, OSError) as error:
-            self._lost = error
+        except BaseException as failure:
+            self._failure = failure
         self.loop.stop()
+
+    def flush_amid(self) -> None:
+        try:
+            self.flush()
+        except BaseException as failure:
+            self._failure = failure
+            self.loop.stop()
 
     def value(self, value: object) -> Any:
         return value if may_stand(value) else self._wire.seal_value(value)
@@ -104,8 +128,10 @@ class ChannelCoroutines(Coroutines):
             struct.pack(f"<{len(seqs)}Q", *seqs),
             *self._wire.encode_batch(outcomes, bool(sealed)),
         ]
+        ended, count = self._ended, len(seqs)
+        frame = frames.encode(frames.ENDED, body, flags=flags, count=count)
         try:
-            self._channel.send(frames.encode(frames.ENDED, body, flags=flags, count=len(seqs)))
-        except OSError as error:
-            self._lost = error
-            self.loop.stop()
+            self._channel.send(frame)
+        finally:
+            if self._channel.taken is frame:
+                del ended[:count]  # nothing is called here, so that no handler comes between

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from millpond.worker import arena, diverting, frames, outcome, place, seeding
 from millpond.worker.answers import GATHER, SHORT, Answers
-from millpond.worker.channel import WorkerChannel
+from millpond.worker.channel import ENDINGS, WorkerChannel
 from millpond.worker.codec import CALL, MAP, STAR, Part, decode_argument, decode_chunk
 from millpond.worker.conduct import Conducted
 from millpond.worker.outcome import UNSIZED, Sealed, Wire, may_stand
@@ -490,8 +490,6 @@ def _star(function: Any, item: Any) -> Any:
 
 _CALLS: Final = {CALL: _apply, MAP: _map, STAR: _star}
 
-ENDINGS: Final[tuple[type[BaseException], ...]] = (EOFError, BrokenPipeError, ConnectionResetError)
-"""What says that the parent is gone, or has given this worker up."""
 _DONE: Final = frames.Frame(0, 0, 0, 0, 0.0, b"")
 _NONE: Final[Any] = object()
 _WORK: Final = frozenset({frames.CALL, frames.CHUNK})

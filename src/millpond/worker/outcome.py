@@ -320,9 +320,10 @@ def _original(name: str, text: str, trace: str, inner: bytes) -> BaseException:
         why = raised.shown(failure)
         message = f"{name}: {text} (stands for the original, which cannot be unpickled: {why})"
         return errors.TaskError(errors.escape(message), name, text, trace)
-    if issubclass(type(error), BaseException):
+    if issubclass(type(error), Exception):
         return error  # type: ignore[no-any-return]
-    message = errors.escape(f"{name}: {text} (it does not unpickle to an exception)")
+    # Another BaseException would be taken for Ctrl-C, or for the end of the caller's program.
+    message = errors.escape(f"{name}: {text} (it does not unpickle to an Exception)")
     return errors.TaskError(message, name, text, trace)
 
 

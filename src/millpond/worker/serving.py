@@ -8,7 +8,8 @@ from typing import Any
 
 from millpond.worker import diverting, last_words, place
 from millpond.worker.answers import PRESS
-from millpond.worker.loop import ENDINGS, Settings, Worker
+from millpond.worker.channel import ENDINGS
+from millpond.worker.loop import Settings, Worker
 
 
 def serve(endpoint: Any, settings: Settings, own: place.Place) -> None:
