@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import ctypes
 import hashlib
+import multiprocessing
 import os
 import queue
 import select
@@ -75,6 +76,13 @@ def takes_from_a_simple_queue(other: Other) -> None:
     other.simple.get()
 
 
+def waits_for_another_process(other: Other) -> None:
+    shared = multiprocessing.get_context("fork").Event()
+    threading.Thread(target=lambda: (other.over.wait(LIMIT), shared.set()), daemon=True).start()
+    other.there.set()
+    shared.wait(LIMIT)
+
+
 def polls(other: Other) -> None:
     poller = select.poll()
     poller.register(other.reader, select.POLLIN)
@@ -109,6 +117,7 @@ def waits_in_a_generator(other: Other) -> None:
 
 AT_REST = [
     waits, waits_with_a_file, takes_from_a_queue, takes_from_a_simple_queue, polls, receives,
+    waits_for_another_process,
     sleeps_now_and_then, held_before, waits_in_a_generator,
 ]  # fmt: skip
 

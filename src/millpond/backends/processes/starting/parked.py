@@ -30,6 +30,7 @@ _WAITS: Final = {
     "_thread.RLock": "acquire __enter__",
     "_thread._ThreadHandle": "join",
     "_queue.SimpleQueue": "get",
+    "_multiprocessing.SemLock": "acquire __enter__",
     "select": "select",
     "select.poll": "poll",
     "select.epoll": "poll",
