@@ -78,7 +78,12 @@ def takes_from_a_simple_queue(other: Other) -> None:
 
 def waits_for_another_process(other: Other) -> None:
     shared = multiprocessing.get_context("fork").Event()
-    threading.Thread(target=lambda: (other.over.wait(LIMIT), shared.set()), daemon=True).start()
+
+    def end() -> None:
+        other.over.wait(LIMIT)
+        shared.set()
+
+    threading.Thread(target=end, daemon=True).start()
     other.there.set()
     shared.wait(LIMIT)
 
