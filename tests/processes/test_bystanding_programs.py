@@ -176,6 +176,21 @@ def test_who_starts_threads_and_sockets_another_way_has_not_replaced_them(
         assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_program_that_allows_no_sockets_has_pools(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Forbidden(socket.socket):
+        """As pytest-socket's, for tests that must not use the network."""
+
+        def __new__(cls, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("a test tried to use socket.socket")
+
+    monkeypatch.setattr(socket, "socket", Forbidden)
+    with millpond.Pool(2, start_method=method) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+
+
 def test_a_task_s_limit_is_a_timeout() -> None:
     assert issubclass(millpond.TaskTimeout, TimeoutError)
     assert not issubclass(millpond.TaskTimeout, millpond.TimeoutError)

@@ -16,7 +16,7 @@ import socket
 import stat
 import threading
 
-from millpond.system import refusals
+from millpond.system import refusals, sockets
 
 _making = threading.Lock()
 _life: tuple[int, int] | None = None
@@ -53,7 +53,7 @@ def of_child(pid: int) -> int:
 
 
 def _of_waiter(pid: int) -> int:
-    reader, writer = socket.socketpair()
+    reader, writer = sockets.pair()
     waiter = threading.Thread(
         target=_wait, args=(pid, writer), name=f"millpond-end-of-{pid}", daemon=True
     )
@@ -66,7 +66,7 @@ def _of_waiter(pid: int) -> int:
     return reader.detach()
 
 
-def _wait(pid: int, writer: socket.socket) -> None:
+def _wait(pid: int, writer: sockets.Socket) -> None:
     """A thread's life: until the child has ended. It is not reaped here."""
     with writer:
         try:

@@ -10,7 +10,7 @@ from multiprocessing import reduction
 from time import monotonic_ns
 from typing import Any, Final
 
-from millpond.system import low
+from millpond.system import low, sockets
 from millpond.worker import arena
 from millpond.worker.borrower import Released
 from millpond.worker.frames import PIECE, RELEASED, Buffer, Decoder, Frame, encode
@@ -34,7 +34,7 @@ class WorkerChannel:
     """
 
     def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+        self._socket = sockets.Socket(fileno=fd)
         self._socket.setblocking(True)
         self._fd = fd
         self._decoder = Decoder()

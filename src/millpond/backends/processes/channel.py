@@ -7,6 +7,7 @@ import socket
 from collections import deque
 
 from millpond.errors import ProtocolError
+from millpond.system import sockets
 from millpond.worker.channel import coalesce
 from millpond.worker.frames import PIECE, Buffer, Decoder, Frame
 
@@ -22,7 +23,7 @@ _ALL = 1 << 60
 class ParentChannel:
     """Frames, in order, without waiting: what the kernel does not take stays in the outbox."""
 
-    def __init__(self, end: socket.socket, decoder: Decoder | None = None) -> None:
+    def __init__(self, end: sockets.AnySocket, decoder: Decoder | None = None) -> None:
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SPACE)
         self._socket = end

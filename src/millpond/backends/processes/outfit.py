@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +13,7 @@ from millpond.backends.processes import arena
 from millpond.backends.processes.starting.births import Unborn
 from millpond.backends.processes.starting.nursery import Nursery
 from millpond.backends.processes.starting.terms import terms_of
-from millpond.system import files
+from millpond.system import files, sockets
 from millpond.worker.channel import Endpoint
 from millpond.worker.frames import Decoder
 from millpond.worker.loop import Settings
@@ -45,7 +44,7 @@ class Outfit:
         Raises OSError, and leaves nothing then.
         """
         with contextlib.ExitStack() as mine, contextlib.ExitStack() as its:
-            self.channel, end = socket.socketpair()
+            self.channel, end = sockets.pair()
             mine.callback(self.channel.close)
             its.callback(end.close)
             page = _shared_page()

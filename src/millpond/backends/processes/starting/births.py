@@ -23,7 +23,7 @@ from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all, wait_readable
 from millpond.backends.processes.starting.server import Server, settle_in
 from millpond.backends.processes.starting.terms import terms_of
-from millpond.system import ends, low, states
+from millpond.system import ends, low, sockets, states
 from millpond.worker import place
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class Birth(NamedTuple):
 
     pid: int
     end_fd: int
-    control: socket.socket
+    control: sockets.AnySocket
 
 
-class _Kept(socket.socket):
+class _Kept(sockets.Socket):
     """One that is needed until the last join at the interpreter's end, after which Python warns of open ones."""
 
     def __del__(self) -> None:
@@ -76,7 +76,7 @@ def fork(
 
 
 def _copied(copy: _Copy, just_before: Callable[[], object]) -> Birth:
-    ours, theirs = socket.socketpair()
+    ours, theirs = sockets.pair()
     try:
         just_before()
         pid = fork_sealed(lambda mask: copy.serve(ours, theirs, mask), ALL_SIGNALS)
@@ -124,7 +124,9 @@ class _Copy:
         self.on_child_signal: Any = signal.getsignal(signal.SIGCHLD)
         self.mask: set[int] = set()
 
-    def serve(self, ours: socket.socket, control: socket.socket, mask: set[int]) -> NoReturn:
+    def serve(
+        self, ours: sockets.AnySocket, control: sockets.AnySocket, mask: set[int]
+    ) -> NoReturn:
         code = 1
         try:
             settle_in()
@@ -188,7 +190,7 @@ class _Copy:
 def execute(preload: Sequence[str] | None, environment: Mapping[str, str] | None = None) -> Birth:
     """A fresh interpreter that serves, after it has imported ``preload``; ``environment``: instead of our own."""
     orders = parent_fd = -1
-    pair, theirs = socket.socketpair()
+    pair, theirs = sockets.pair()
     ours = _Kept(fileno=pair.detach())
     mask = pthread_sigmask(signal.SIG_BLOCK, ())
     try:
@@ -208,7 +210,7 @@ def execute(preload: Sequence[str] | None, environment: Mapping[str, str] | None
         close_all(*(fd for fd in (parent_fd, orders) if fd >= 0))
 
 
-def _watched(pid: int, ours: socket.socket) -> Birth:
+def _watched(pid: int, ours: sockets.AnySocket) -> Birth:
     try:
         return Birth(pid, ends.of_child(pid), ours)
     except OSError:

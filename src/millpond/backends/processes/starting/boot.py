@@ -5,7 +5,6 @@ from __future__ import annotations
 import marshal
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from millpond.backends.processes.starting import (
     surroundings,
 )
 from millpond.backends.processes.starting.server import Server, say_busy, settle_in
+from millpond.system import sockets
 from millpond.worker import place
 
 
@@ -58,7 +58,7 @@ def serve(orders: BinaryIO, parent_fd: int, control_fd: int) -> NoReturn:
     tracker = standard.resource_tracker()
     tracker._fd = facts["tracker"]
     binding.prepare()
-    control = socket.socket(fileno=control_fd)
+    control = sockets.Socket(fileno=control_fd)
     standard.util._close_stdin()
     preloading.carry_out(facts, orders.fileno(), partial(say_busy, control))
     place.libraries()  # here, so that its children need not find them again

@@ -18,7 +18,7 @@ from typing import Any
 from millpond.backends.processes.starting import server
 from millpond.backends.processes.starting.interruptions import let_in
 from millpond.backends.processes.starting.popen import close_all, wait_readable
-from millpond.system import states
+from millpond.system import sockets, states
 
 _ANSWER_SPACE = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -36,7 +36,7 @@ Answer = Callable[[int, int, int, int, int], None]
 class Conversation:
     """Requests go out, ``on_answer`` is called with what comes back."""
 
-    def __init__(self, control: socket.socket, server_pid: int, on_answer: Answer) -> None:
+    def __init__(self, control: sockets.AnySocket, server_pid: int, on_answer: Answer) -> None:
         self._control = control
         self._server_pid = server_pid
         self._on_answer = on_answer
@@ -58,7 +58,7 @@ class Conversation:
                 raise self.silence(0.0)
         try:
             if fds:
-                socket.send_fds(self._control, [data], fds)
+                sockets.send_fds(self._control, data, fds)
             else:
                 self._control.send(data)
         except (BrokenPipeError, ConnectionResetError) as error:

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 from millpond.backends.processes.starting import binding
 from millpond.backends.processes.starting.interruptions import ALL_SIGNALS
 from millpond.backends.processes.starting.popen import close_all
-from millpond.system import ends, wakeups
+from millpond.system import ends, sockets, wakeups
 
 REQUEST = struct.Struct(
     "<QII"
@@ -58,7 +58,7 @@ Run = Callable[[Sequence[int]], NoReturn]
 class Server:
     """``serve()`` is the life of the process."""
 
-    def __init__(self, control: socket.socket, parent_fd: int) -> None:
+    def __init__(self, control: sockets.AnySocket, parent_fd: int) -> None:
         control.setblocking(False)
         self._control = control
         self._parent_fd = parent_fd
@@ -118,8 +118,9 @@ class Server:
     def _request(self, run: Run) -> None:
         try:
             data, fds, _, _ = socket.recv_fds(
-                self._control, REQUEST.size, MOST_FDS, getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-            )
+                self._control,  # type: ignore[arg-type]  # the base has all that it needs
+                REQUEST.size, MOST_FDS, getattr(socket, "MSG_CMSG_CLOEXEC", 0),
+            )  # fmt: skip
         except ConnectionResetError:  # the parent ended with answers unread
             self._ending = True
             self._kill_bound()
@@ -229,7 +230,7 @@ class Server:
                 elif fd is None:
                     self._control.send(data)
                 else:
-                    socket.send_fds(self._control, [data], [fd])
+                    sockets.send_fds(self._control, data, [fd])
             except BlockingIOError:
                 break
             except OSError:  # the parent is gone, its pidfd will say so
@@ -278,7 +279,7 @@ class Reaper:
         close_all(self._reader, self._writer)
 
 
-def say_busy(control: socket.socket, silence: bool = False) -> None:
+def say_busy(control: sockets.AnySocket, silence: bool = False) -> None:
     """A sign of life while nothing can be answered yet; ``silence``: it may be the last one for long."""
     try:
         control.send(ANSWER.pack(BUSY, silence, 0, 0), socket.MSG_DONTWAIT)
