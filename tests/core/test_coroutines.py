@@ -48,6 +48,10 @@ async def fail_by(error: BaseException) -> None:
     raise error
 
 
+def fail() -> None:
+    raise RecursionError
+
+
 def plain(index: int) -> int:
     _begun.append(index)
     _deeds.get(index, int)()
@@ -186,6 +190,16 @@ def test_one_that_nobody_wants_is_answered_at_once(slate: Slate) -> None:
 def test_cancelling_after_the_word_to_stop(slate: Slate) -> None:
     sent = run(slate, chunk(conducted(stay), 1), STOP, cancel(0))
     assert answers(sent) == {0: "TaskAborted"}
+
+
+@pytest.mark.parametrize("callback", [(int, "x"), (sys.exit, 3), (fail,)])
+def test_a_callback_of_a_task_that_raises_is_nobody_elses_affair(
+    slate: Slate, callback: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    _deeds[0] = lambda: asyncio.get_running_loop().call_soon(*callback)
+    assert answers(run(slate, chunk(conducted(perform), 3))) == {0: 0, 1: 1, 2: 4}
+    said = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+    assert len(said) == (callback[0] is not sys.exit), said
 
 
 def test_a_late_one_is_answered_with_its_limit(slate: Slate) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dis
+import gc
 import itertools
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
@@ -26,7 +28,9 @@ from tests.core import wire
 from tests.core.wire import Wire, new_slate
 
 OURS = ("loop.py", "answers.py", "channel.py", "frames.py", "codec.py", "strays.py", "slate.py")
+PLACES = ("worker", "asyncio")
 TASKS = 12
+SOON = 4.0
 
 
 class Stray(Exception):
@@ -37,8 +41,9 @@ class Stroke:
     """Raises at the n-th place at which CPython runs handlers: a function's begin, a jump backward, the end of a
     call of what is not written in Python."""
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, kind: type[BaseException] = Stray) -> None:
         self.left = place
+        self._kind = kind
         self.where = ""
         self._before: dict[FrameType, str] = {}
 
@@ -48,7 +53,7 @@ class Stroke:
             self._before.pop(caller, None)
         if (
             os.path.basename(frame.f_code.co_filename) not in OURS
-            or "worker" not in frame.f_code.co_filename
+            or os.path.basename(os.path.dirname(frame.f_code.co_filename)) not in PLACES
         ):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
@@ -66,7 +71,7 @@ class Stroke:
                 self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
                 self._before.clear()
                 sys.settrace(None)
-                raise Stray(self.where)
+                raise self._kind(self.where)
         return self._step
 
 
@@ -111,19 +116,70 @@ def work(function: Any, style: int, grain: int) -> list[list[Buffer]]:
     return chunks
 
 
-def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke, *, stop: bool = False) -> Wire:
-    """A worker with a channel of its own, until the parent says stop or is gone; what it sent."""
+class Hearer:
+    """The parent of a worker with coroutines: says stop once that many are answered, and gives up in the end."""
+
+    def __init__(self, end: socket.socket, channel: WorkerChannel, said: Wire, count: int) -> None:
+        self._end, self._said, self._count = end, said, count
+        self._decoder = Decoder()
+        self._told = False
+        self._push = channel.push
+        channel.push = self._push_and_hear  # type: ignore[method-assign]
+        end.setblocking(False)
+        self._watchdog = threading.Timer(SOON, end.shutdown, (socket.SHUT_WR,))
+        self._watchdog.start()
+
+    def hear(self) -> None:
+        self._said.sent += self._decoder.feed(b"".join(iter(lambda: _received(self._end), b"")))
+
+    def _push_and_hear(self) -> None:
+        try:
+            self._push()
+        finally:
+            self.hear()
+            if not self._told and len(ended(self._said)) >= self._count:
+                self._told = True
+                self._end.sendall(b"".join(frames.encode(frames.STOP)))
+
+    def close(self) -> None:
+        self._watchdog.cancel()
+        self._watchdog.join()
+
+
+@contextlib.contextmanager
+def hearing(
+    end: socket.socket, channel: WorkerChannel, said: Wire, coroutines: int
+) -> Iterator[None]:
+    """Until the worker ends: what it sent is heard, and what it says on stderr is not."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+        if coroutines:
+            hearer = Hearer(end, channel, said, coroutines)
+            try:
+                yield
+            finally:
+                sys.settrace(None)
+                hearer.close()
+            hearer.hear()
+            return
+        end.shutdown(socket.SHUT_WR)
+        try:
+            with pytest.raises(EOFError):
+                yield
+        finally:
+            sys.settrace(None)
+    end.setblocking(False)
+    said.sent += Decoder().feed(b"".join(iter(lambda: _received(end), b"")))
+
+
+def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke, *, coroutines: int = 0) -> Wire:
+    """A worker with a channel of its own, until the parent is gone or, with coroutines, says stop, which it does
+    once that many are answered; what the worker sent."""
     ours, its = socket.socketpair()
     said = Wire()
     slate.words[:8] = memoryview(bytes(64)).cast("Q")
-    with ours:
-        channel = WorkerChannel(its.detach())
+    with ours, contextlib.closing(WorkerChannel(its.detach())) as channel:
         ours.sendall(b"".join(itertools.chain(*coming)))
-        if not stop:
-            ours.shutdown(socket.SHUT_WR)
         worker = loop.Worker(channel, slate, loop.Settings())
-        before = sys.stderr
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         real = channel.send
 
         def send(buffers: list[Buffer]) -> None:
@@ -136,22 +192,16 @@ def serve(slate: Slate, coming: list[list[Buffer]], stroke: Stroke, *, stop: boo
                 sys.settrace(stroke.trace)
 
         channel.send = send  # type: ignore[method-assign]
-        try:
-            with contextlib.nullcontext() if stop else pytest.raises(EOFError):
-                worker.run()
-        finally:
-            sys.settrace(None)
-            sys.stderr.close()
-            sys.stderr = before
-            channel.close()
-        ours.setblocking(False)
-        data = b"".join(iter(lambda: _received(ours), b""))
-    said.sent += Decoder().feed(data)
+        with hearing(ours, channel, said, coroutines):
+            worker.run()
     return said
 
 
 def _received(end: socket.socket) -> bytes:
-    return end.recv(1 << 20)
+    try:
+        return end.recv(1 << 20)
+    except BlockingIOError:
+        return b""
 
 
 def strike_everywhere(
@@ -233,28 +283,52 @@ def opened(outcome: Any) -> Any:
         return type(error).__name__
 
 
+def strike_coroutines(
+    slate: Slate, function: Conducted, place: int, kind: type[BaseException]
+) -> str:
+    """A worker with coroutines, which is told to stop when all are answered; the place where it was struck."""
+    _runs.clear()
+    stroke = Stroke(place, kind)
+    try:
+        said = serve(slate, work(function, MAP, 1), stroke, coroutines=TASKS)
+    except RuntimeError as error:
+        if "already running" not in str(error):
+            raise
+        return (
+            stroke.where
+        )  # a loop that was struck before it ran may not run again: the worker dies
+    answers = ended(said)
+    assert sorted(seq for seq, _ in answers) == [*range(TASKS)], (stroke.where, place)
+    errors = (kind.__name__, "CancelledError", "TaskAborted")
+    wrong = [
+        (seq, value)
+        for seq, value in answers
+        if value not in ("KeyError" if seq == 7 else -seq, *errors)
+    ]
+    assert not wrong, (stroke.where, place)
+    assert max(_runs.values(), default=0) <= 1, (stroke.where, place)
+    assert not slate.begun(), (stroke.where, place)
+    return stroke.where
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # loops half made
-@pytest.mark.parametrize("ours", ["framed.py", "channel.py"])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("ours", "kind"),
+    [
+        ("framed.py", Stray), ("channel.py", Stray), ("coroutines.py", Stray), ("stepping.py", Stray),
+        ("base_events.py", Stray), ("events.py", Stray), ("events.py", KeyboardInterrupt),
+        ("coroutines.py", SystemExit),
+    ],
+)  # fmt: skip
 def test_coroutines_are_answered_once_each_with_its_own(
-    slate: Slate, ours: str, monkeypatch: pytest.MonkeyPatch
+    slate: Slate, ours: str, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Struck in our files or asyncio's."""
     monkeypatch.setattr(sys.modules[__name__], "OURS", (ours,))
-    function = Conducted(perform_in_turns, Conduct(slots=100))
+    function = Conducted(perform_in_turns, Conduct(slots=3, timeout=60.0))
     place = 1
-    while True:
-        _runs.clear()
-        stroke = Stroke(place)
-        said = serve(
-            slate, [*work(function, MAP, 1), frames.encode(frames.STOP)], stroke, stop=True
-        )
-        answers = ended(said)
-        if not stroke.where:
-            break
-        assert sorted(seq for seq, _ in answers) == [*range(TASKS)], (stroke.where, place)
-        assert not [
-            (seq, value)
-            for seq, value in answers
-            if value not in ("KeyError" if seq == 7 else -seq, "Stray", "CancelledError")
-        ], stroke.where
+    while strike_coroutines(slate, function, place, kind):
         place += 1
+    gc.collect()  # loops that cannot be closed
     assert place > 5  # how many there are depends on the interpreter

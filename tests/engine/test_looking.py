@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -149,3 +151,30 @@ def test_a_result_that_comes_while_it_is_asked_for_is_not_taken_for_none() -> No
 
             with before_the(place, ("AsyncResult.get",), take):
                 assert result.get(PATIENCE) == 49, place
+
+
+AT_THE_END = """
+from millpond import Pool
+
+class Late:
+    def __init__(self, pool):
+        self.pool = pool
+    def __del__(self):
+        print(self.pool.info()["state"], self.pool)
+
+if __name__ == "__main__":
+    with Pool(1, blas_threads=1) as pool:
+        pool.map(abs, [1])
+    late = Late(pool)
+"""
+
+
+def test_so_may_who_looks_at_the_very_end_of_the_interpreter(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(AT_THE_END)
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (ended.stdout.split()[0], ended.stderr) == ("TERMINATE", "")

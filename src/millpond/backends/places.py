@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -74,8 +75,9 @@ def describe(place: Place) -> dict[str, Any]:
     by = None
     if place.threads:
         by = "environment"
-        if importlib.util.find_spec("threadpoolctl") is not None:
-            by += ", threadpoolctl"
+        with contextlib.suppress(ImportError):  # at the interpreter's end nothing can be looked for
+            if importlib.util.find_spec("threadpoolctl") is not None:
+                by += ", threadpoolctl"
     return {
         "share": int(place.environment[cpus.VARIABLE]),
         "blas_threads": place.threads or None,

@@ -65,8 +65,7 @@ class WorkerChannel:
         decoder = self._decoder
         if decoder.broken is not None:
             raise decoder.broken
-        frames: list[Frame] = []
-        while not frames:
+        while True:
             room = decoder.room()
             if room is not None:
                 counts = self._counts
@@ -80,7 +79,8 @@ class WorkerChannel:
                 del counts[0]
             else:
                 frames = self._decode()
-        return frames
+            if frames:  # no jump backward may follow: a handler may raise there
+                return frames
 
     def _decode(self) -> list[Frame]:
         """The frames that the next bytes complete."""

@@ -42,6 +42,7 @@ from millpond.worker.slate import (
 )
 from millpond.worker.stepping import Coroutine, Steps, theirs
 
+ALL_ROWS: Final = range(FIRST_ROW, FIRST_ROW + 2 * ROWS, 2)
 _FAREWELL: Final = 0.5
 """Seconds that what still runs in the loop has, once cancelled, when the worker ends."""
 
@@ -82,8 +83,8 @@ class Coroutines(Endings):
         self._context = copy_context()
         self._waiting: deque[Coroutine] = deque()
         self._taken = 0  # slots
-        self._rows = list(range(FIRST_ROW, FIRST_ROW + 2 * ROWS, 2))
-        self._ended: list[tuple[int, Any]] = []  # answered, not sent yet
+        self._rows = [*ALL_ROWS]
+        self._ended: list[Coroutine] = []  # answered, not sent yet
         self._purged = (0, 0)  # what was taken back, and let go of
         self._late: set[asyncio.Task[None]] = set()  # answered before they ended
 
@@ -106,9 +107,10 @@ class Coroutines(Endings):
         unwanted = taken_back(self._page)
         if unwanted == self._purged:
             return
-        self._purged = start, stop = unwanted
+        start, stop = unwanted
         for seq in [seq for seq in self.open if start <= seq < stop]:
             self._close(self.open[seq])
+        self._purged = unwanted
 
     def run(self) -> None:
         """Let the loop run until somebody stops it, or all have ended where no more will come."""
@@ -133,11 +135,14 @@ class Coroutines(Endings):
             if one.over:
                 continue
             self._taken += 1
-            # Not in the context of whoever made room.
-            one.task = self.loop.create_task(self._run(one), context=self._context.copy())
-            one.task.add_done_callback(partial(self._gone, one), context=self._context)
+            # Not in the context of whoever made room, nor by a factory of tasks that a task gave the loop.
+            task = asyncio.Task(self._run(one), loop=self.loop, context=self._context.copy())
+            task.add_done_callback(partial(self._gone, one), context=self._context)
+            one.task = task
 
     async def _run(self, one: Coroutine) -> None:
+        if one.task is not asyncio.current_task():
+            return  # something was raised when this was made, and it has another
         if not one.over and self._begin(one):
             await self._steps.live(one)
 
@@ -165,7 +170,7 @@ class Coroutines(Endings):
 
     def _leave(self, one: Coroutine, ending: BaseException) -> None:
         """It has ended, with a StopIteration if well."""
-        if one.over:
+        if one.seq not in self.open:
             return
         self._page[WORD] = one.seq * STEP + ONE + ENCODING
         if type(ending) is StopIteration:
@@ -173,17 +178,25 @@ class Coroutines(Endings):
         else:
             set_trace(ending, theirs(ending))
             outcome = self.error(ending, one.conduct)
-        if not one.over:
+        if one.seq in self.open:
             self._answer(one, outcome)
 
     def _gone(self, one: Coroutine, task: asyncio.Task[None]) -> None:
-        """Its asyncio task has ended; if it was cancelled before it began, that is its answer."""
+        """Its asyncio task has ended; if it was cancelled before it began, that is its answer.
+
+        Raises what was raised in the task by nobody's coroutine.
+        """
         self._late.discard(task)
-        if not one.over:
-            self._answer(one, self.error(asyncio.CancelledError(), one.conduct))
+        ending = ending_of(task)
+        if one.task is task and one.seq in self.open:
+            self._answer(one, self.error(ending or asyncio.CancelledError(), one.conduct))
+        if ending is not None:
+            raise ending
 
     def _give_up(self, one: Coroutine, reason: BaseException | None) -> None:
         """Answer it now, with the reason (None: it is late), and let it end whenever it will."""
+        if one.seq not in self.open:
+            return
         if reason is None:
             limit = f"its limit of {one.conduct.timeout:g} s"
             reason = TaskTimeout(f"{one.name} ran longer than {limit} and was cancelled")
@@ -193,9 +206,9 @@ class Coroutines(Endings):
             one.task.cancel()
 
     def _answer(self, one: Coroutine, outcome: Any) -> None:
-        self._ended.append(
-            (one.seq, outcome)
-        )  # in one step: a task's handler may raise at any other
+        one.outcome = outcome
+        # In one step: a task's handler may raise at any other, and it is answered if it is not open any more.
+        self._ended.extend(map(self.open.pop, (one.seq,)))
         if len(self._ended) == 1:
             self.loop.call_soon(self.flush_amid, context=self._context)
         self._close(one)
@@ -203,7 +216,7 @@ class Coroutines(Endings):
     def _close(self, one: Coroutine) -> None:
         """Free its slot and its row."""
         one.over = True
-        del self.open[one.seq]
+        self.open.pop(one.seq, None)
         if one.timer is not None:
             one.timer.cancel()
         if one.row:
@@ -219,7 +232,12 @@ class Coroutines(Endings):
         """Send what has ended."""
         ended = self._ended
         if ended:
-            self.send([seq for seq, _ in ended], [outcome for _, outcome in ended])
+            self.send([one.seq for one in ended], [one.outcome for one in ended])
+
+
+def ending_of(task: asyncio.Task[None]) -> BaseException | None:
+    """What was raised in a task that has ended, but for its cancellation."""
+    return None if task.cancelled() else task.exception()
 
 
 def wind_up(loop: asyncio.AbstractEventLoop) -> None:
@@ -227,11 +245,17 @@ def wind_up(loop: asyncio.AbstractEventLoop) -> None:
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
-    last = loop.create_task(_farewell(loop, left))
-    last.add_done_callback(lambda _: loop.stop())
-    while not last.done():  # what is left may stop the loop
-        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+    last, end = None, loop.time() + 4 * _FAREWELL
+    while last is None or not last.done():  # what is left may stop the loop
+        if last is None:
+            last = asyncio.Task(_farewell(loop, left), loop=loop)
+            last.add_done_callback(lambda _: loop.stop())
+        try:
             loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            if loop.time() > end:
+                break
+            last = None  # a step of it may be lost with that
     abandon(loop)
 
 

@@ -170,6 +170,8 @@ class Worker:
                 self._add_error(hand.error, hand.skip)
             self._hand = None
         answers.flush(answers.next)
+        if self._coroutines is not None:
+            self._coroutines.mend()
 
     def _run_chunk(self, frame: frames.Frame) -> None:
         page, answers = self._page, self.answers
@@ -278,11 +280,9 @@ class Worker:
         """The part's function, or the sealed error that loading it raised."""
         if part.function is not None and part is not self._loaded:
             try:
-                self._functions[part.job] = (
-                    Renewed(part.function, part.renewal)
-                    if part.renewal
-                    else decode_argument(part.function)
-                )
+                function, renewal = part.function, part.renewal
+                loaded = Renewed(function, renewal) if renewal else decode_argument(function)
+                self._functions[part.job] = loaded
             except BaseException as exception:
                 self._functions[part.job] = self._wire.seal_missing(exception)
             self._loaded = part

@@ -23,14 +23,15 @@ BLOCKED: Final = 100_000_000
 """Nanoseconds in one step after which a coroutine is said to block the loop."""
 _SILENCE: Final = 10_000_000_000
 """Nanoseconds between two warnings about one function."""
+NOTHING: Final[Any] = object()
 
 
 class Coroutine:
     """One task of a coroutine function, from its arrival to its answer."""
 
     __slots__ = (
-        "argument", "conduct", "encoded", "function", "index", "inner", "over", "row", "seq", "style", "task",
-        "timer",
+        "argument", "conduct", "encoded", "function", "index", "inner", "outcome", "over", "row", "seq", "style",
+        "task", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +44,7 @@ class Coroutine:
         self.argument = argument
         self.encoded = encoded
         self.over = False  # it was answered, or taken back
+        self.outcome = NOTHING  # with which it is answered
         self.row = 0  # on the slate
         self.inner: Any = None  # the user's coroutine
         self.task: asyncio.Task[None] | None = None  # has a slot
