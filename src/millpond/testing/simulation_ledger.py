@@ -100,9 +100,8 @@ class Ledger(Observer):
         elif frame.kind == frames.DONE:
             order = self._order[worker]
             answered = {order[n] for n in range(frame.seq, frame.seq + frame.count)}
-            if (
-                self._in.get(worker, set()) <= answered
-            ):  # else it sends what was done before this task
+            # Else it sends, amid a task, what was done before that.
+            if self._in.get(worker, set()) <= answered:
                 self._heard[worker] = worker.world.clock()
             self._answered |= answered
 

@@ -44,10 +44,8 @@ class WorkerChannel:
         self._lock = threading.RLock()  # the tasks' threads send what they log
         self._came: list[bytes] = []  # read, and not decoded
         self._counts: list[int] = []  # bytes read into a large body, and not counted there
-        self.ahead = (
-            self._came,
-            self._counts,
-        )  # one has something where a frame's receiving was broken off
+        # One has something where a frame's receiving was broken off.
+        self.ahead = self._came, self._counts
         self._out: list[Buffer] = []  # to be written, in this order
         self._written: list[int] = []  # bytes of the first of them, call by call
         self.taken: object = None  # the frame that was last taken to be sent

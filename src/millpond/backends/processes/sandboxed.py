@@ -161,9 +161,8 @@ def believed(child: Child, received: Iterable[Frame]) -> list[Frame]:
                 found += [] if excess is None else [frame._replace(body=excess)]
                 continue
             found.append(laundered(frame, child.doubt.largest))
-            child.heard += (
-                frame.kind in _WITH_ANSWERS
-            )  # records may come while a task runs for ever
+            # Records may come while a task runs for ever.
+            child.heard += frame.kind in _WITH_ANSWERS
     except ProtocolError as error:
         child.disown(error)
     except Exception as failure:  # nothing that a stranger sends may end the program's loop
