@@ -63,19 +63,22 @@ def _stretch(fd: int, size: int) -> None:
         raise explained(error, size) from None
 
 
-def _is_sealable(fd: int) -> bool:
+def _seals(fd: int) -> int | None:
+    """The seals of the file; None where it, or the system, can have none."""
     try:
-        return not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SEAL
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except (OSError, AttributeError):
-        return False
+        return None
+
+
+def _is_sealable(fd: int) -> bool:
+    seals = _seals(fd)
+    return seals is not None and not seals & fcntl.F_SEAL_SEAL
 
 
 def is_sealed(fd: int) -> bool:
     """Whether nobody can make the file smaller."""
-    try:
-        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SHRINK)
-    except (OSError, AttributeError):
-        return False
+    return bool((_seals(fd) or 0) & SHRINK)
 
 
 def _seal(fd: int, seals: int) -> None:
