@@ -109,7 +109,7 @@ ERRORS: dict[str, Made] = {
 
 def words(text: str) -> LastWords:
     """As the parent reads them from a slate on which a worker wrote anything."""
-    data = text.encode()
+    data = text.encode("utf-8", "surrogatepass")
     tail = len(data).to_bytes(8, sys.byteorder) + data.ljust(4088, b"\0")
     return LastWords(_last_lines(tail), _stack(b"Fatal Python error: " + data))
 
