@@ -118,6 +118,7 @@ def words(text: str) -> LastWords:
 @given(text=texts)
 @settings(deadline=None)
 @example(text=NASTY)
+@example(text="\ud800")  # half of a surrogate pair
 def test_messages_of_errors(make: Made, text: str) -> None:
     assert offenders(str(make(text)), "\n") == []
 
